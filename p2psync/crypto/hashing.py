@@ -1,0 +1,42 @@
+"""BLAKE3 in its three uses: plain hash of stored bytes, labelled hash of fields, derive-key as the only KDF.
+
+Length-prefixed concatenation makes field boundaries part of what is hashed: lp(label, f1, f2…) is, for the label in
+UTF-8 and then each field, its length as 4 bytes big endian followed by its bytes. Source: formats, "lp" and "KDF".
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from blake3 import blake3
+
+
+def lp(label: str, *fields: bytes) -> bytes:
+    """Length-prefixed concatenation of label and fields."""
+    parts = [label.encode(), *fields]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def content_hash(data: bytes | bytearray | memoryview) -> bytes:
+    """Plain BLAKE3 of stored bytes, 32 bytes: what names a pack."""
+    return blake3(data).digest()
+
+
+def labelled_hash(label: str, *fields: bytes) -> bytes:
+    """BLAKE3 over lp(label, fields…), 32 bytes."""
+    return blake3(lp(label, *fields)).digest()
+
+
+def keyed_hash(key: bytes, data: bytes | bytearray | memoryview) -> bytes:
+    """BLAKE3 keyed mode; `key` is 32 bytes, the result 32 bytes."""
+    return blake3(data, key=key).digest()
+
+
+def derive_key(secret: bytes, label: str, *fields: bytes) -> bytes:
+    """KDF(secret, label, fields…): BLAKE3 derive-key, context = label, material = lp(label, secret, fields…)."""
+    return blake3(lp(label, secret, *fields), derive_key_context=label).digest()
+
+
+def equal(left: bytes, right: bytes) -> bool:
+    """Compare in constant time."""
+    return hmac.compare_digest(left, right)
