@@ -16,15 +16,19 @@ here they are answers the caller expects; `StorageError` when the disk itself re
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
 from p2psync.crypto.hashing import content_hash
 from p2psync.errors import BugError, P2psyncError, StorageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Path = tuple[bytes, ...]
 """Exact byte components relative to the root; () is the root itself."""
@@ -221,3 +225,19 @@ def not_durable(error: OSError) -> StorageError:
     return storage_error(error) or StorageError(
         f"the disk could not make files durable ({error.strerror}); check the disk, syncing tries again"
     )
+
+
+def translated(operation: Callable[P, R]) -> Callable[P, R]:
+    """Turn a refusal of the disk itself into StorageError; other OSErrors are answers and pass."""
+
+    @functools.wraps(operation)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return operation(*args, **kwargs)
+        except OSError as error:
+            refusal = storage_error(error)
+            if refusal is not None:
+                raise refusal from error
+            raise
+
+    return run

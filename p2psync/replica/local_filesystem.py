@@ -1,0 +1,367 @@
+"""The `Filesystem` of a real disk: every operation goes down from one root descriptor, name by name.
+
+It owns the root descriptor and the way down: a parent directory is reached with openat2 (no symlink, nothing above
+the root) or, where that is missing or the path is too long for it, by opening one component after the other with
+O_NOFOLLOW. The last name is then used relative to that descriptor. No descriptor is kept between operations, so a
+directory that is swapped for a symlink or moved away can at worst make the operation under way act in the directory
+that was there a moment ago, never in one a symlink chose.
+
+Renames are `renaming.py`'s, contracts and error translation `filesystem.py`'s, system calls `linux.py`'s.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+
+from p2psync.errors import FolderStopped
+from p2psync.replica import linux, renaming
+from p2psync.replica.filesystem import (
+    MODE_MASK,
+    SYNCFS_FROM,
+    Kind,
+    NotRegularFile,
+    Path,
+    Stat,
+    check_path,
+    not_durable,
+    stat_of,
+    temp_name,
+    temp_path,
+    translated,
+)
+from p2psync.replica.open_files import LocalOpenFile, LocalTempFile
+
+_TRAVERSE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+"""To go through a directory: O_PATH needs no permission to read it."""
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NOATIME = getattr(os, "O_NOATIME", 0)
+_REOPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPENAT2_UNUSABLE = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG, errno.EAGAIN, errno.ENAMETOOLONG})
+"""Old kernels, sandboxes that forbid the call, and paths over 4 KiB: take the way by components instead."""
+
+
+class LocalFilesystem:
+    """One folder's tree on this disk. Close it, or use it as a context manager; FolderStopped if there is no root."""
+
+    def __init__(self, root: str | bytes | os.PathLike[str]) -> None:
+        self.root = os.path.abspath(os.fsencode(root))
+        try:
+            self._root = os.open(self.root, _LIST)
+        except OSError as error:
+            raise FolderStopped(self._stopped(error.strerror)) from error
+        opened = os.fstat(self._root)
+        self._identity = (opened.st_dev, opened.st_ino)
+
+    def __enter__(self) -> LocalFilesystem:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the root descriptor back; no operation may run or follow."""
+        os.close(self._root)
+
+    def _stopped(self, why: str | None) -> str:
+        return f"the folder {os.fsdecode(self.root)} cannot be used ({why}); put it back or mount its disk"
+
+    def check_root(self) -> tuple[int, int]:
+        try:
+            now = os.stat(self.root)
+        except OSError as error:
+            raise FolderStopped(self._stopped(error.strerror)) from error
+        if not stat.S_ISDIR(now.st_mode):
+            raise FolderStopped(self._stopped("it is no directory any more"))
+        if (now.st_dev, now.st_ino) != self._identity:
+            raise FolderStopped(self._stopped("another directory stands in its place"))
+        return self._identity
+
+    # The way down.
+
+    @contextmanager
+    def _directory(self, path: Path, flags: int = _TRAVERSE) -> Iterator[int]:
+        """Descriptor of a directory inside the root; NotADirectoryError if a symlink is on the way."""
+        descriptor = self._descend(path, flags)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _descend(self, path: Path, flags: int) -> int:
+        check_path(path)
+        try:
+            return linux.open_beneath(self._root, b"/".join(path) or b".", flags)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise NotADirectoryError(errno.ENOTDIR, "a symlink is on the way", path[-1]) from None
+            if error.errno not in _OPENAT2_UNUSABLE:
+                raise
+        return self._descend_by_components(path, flags)
+
+    def _descend_by_components(self, path: Path, flags: int) -> int:
+        here = os.open(".", flags if not path else _TRAVERSE, dir_fd=self._root)
+        for depth, name in enumerate(path, 1):
+            try:
+                below = os.open(name, (flags if depth == len(path) else _TRAVERSE) | os.O_NOFOLLOW, dir_fd=here)
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise NotADirectoryError(errno.ENOTDIR, "a symlink is on the way", name) from None
+                raise
+            finally:
+                os.close(here)
+            here = below
+        return here
+
+    @contextmanager
+    def _parent(self, path: Path) -> Iterator[tuple[int, bytes]]:
+        """(descriptor of the parent, last name); IsADirectoryError for the root, which is never replaced."""
+        if not path:
+            raise IsADirectoryError(errno.EISDIR, "the root of a folder is not for replacing", self.root)
+        check_path(path[-1:])
+        with self._directory(path[:-1]) as descriptor:
+            yield descriptor, path[-1]
+
+    # Looking.
+
+    @translated
+    def list_directory(self, path: Path) -> list[tuple[bytes, Stat]]:
+        found = []
+        with self._directory(path, _LIST) as descriptor, os.scandir(descriptor) as entries:
+            for entry in entries:
+                try:
+                    found.append((os.fsencode(entry.name), stat_of(entry.stat(follow_symlinks=False))))
+                except FileNotFoundError:
+                    continue
+        found.sort(key=lambda pair: pair[0])
+        return found
+
+    @translated
+    def stat(self, path: Path) -> Stat | None:
+        if not path:
+            return stat_of(os.fstat(self._root))
+        try:
+            with self._parent(path) as (parent, name):
+                return stat_of(os.stat(name, dir_fd=parent, follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    @translated
+    def read_link(self, path: Path) -> bytes:
+        with self._parent(path) as (parent, name):
+            return os.readlink(name, dir_fd=parent)
+
+    def temp_stat(self, path: Path) -> Stat | None:
+        return self.stat(temp_path(path))
+
+    # Files.
+
+    @contextmanager
+    def open_file(self, path: Path) -> Iterator[LocalOpenFile]:
+        descriptor = self._open_for_reading(path)
+        try:
+            yield LocalOpenFile(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @translated
+    def _open_for_reading(self, path: Path) -> int:
+        with self._parent(path) as (parent, name):
+            # Looked at first because opening some devices does something; and again after, because it may have changed.
+            if not stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                raise NotRegularFile(f"{os.fsdecode(name)} is not a plain file, so it is not synced")
+            try:
+                descriptor = os.open(name, _READ | _NOATIME, dir_fd=parent)
+            except PermissionError:  # only the owner may spare the access time
+                descriptor = os.open(name, _READ, dir_fd=parent)
+        return _regular(descriptor, name, links=None)
+
+    @contextmanager
+    def open_temp(self, path: Path, create: bool) -> Iterator[LocalTempFile]:
+        descriptor = self._open_temp_descriptor(path, create)
+        try:
+            yield LocalTempFile(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @translated
+    def _open_temp_descriptor(self, path: Path, create: bool) -> int:
+        with self._parent(path) as (parent, name):
+            temp = temp_name(name)
+            if create:
+                return os.open(temp, _CREATE, 0o600, dir_fd=parent)
+            try:
+                descriptor = os.open(temp, _REOPEN, dir_fd=parent)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+                    raise NotRegularFile(f"{os.fsdecode(temp)} is not a plain file; remove it") from error
+                raise
+        return _regular(descriptor, temp, links=1)
+
+    @translated
+    def remove_temp(self, path: Path) -> None:
+        with self._parent(path) as (parent, name):
+            try:
+                os.unlink(temp_name(name), dir_fd=parent)
+            except FileNotFoundError:
+                return
+
+    @translated
+    def make_temp_symlink(self, path: Path, target: bytes) -> None:
+        with self._parent(path) as (parent, name):
+            os.symlink(target, temp_name(name), dir_fd=parent)
+
+    # Names.
+
+    @translated
+    def place_new(self, path: Path) -> None:
+        with self._parent(path) as (parent, name):
+            renaming.rename_new(parent, temp_name(name), parent, name)
+
+    @translated
+    def exchange(self, path: Path) -> Stat:
+        with self._parent(path) as (parent, name):
+            renaming.exchange(parent, temp_name(name), name)
+            return stat_of(os.stat(temp_name(name), dir_fd=parent, follow_symlinks=False))
+
+    def exchange_back(self, path: Path) -> None:
+        self.exchange(path)
+
+    @translated
+    def move(self, source: Path, target: Path) -> None:
+        with self._parent(source) as (source_dir, old), self._parent(target) as (target_dir, new):
+            renaming.rename_new(source_dir, old, target_dir, new)
+
+    @translated
+    def move_to_temp(self, path: Path) -> Stat:
+        with self._parent(path) as (parent, name):
+            renaming.rename_new(parent, name, parent, temp_name(name))
+            return stat_of(os.stat(temp_name(name), dir_fd=parent, follow_symlinks=False))
+
+    @translated
+    def make_directory(self, path: Path, mode: int) -> None:
+        with self._parent(path) as (parent, name):
+            os.mkdir(name, 0o700, dir_fd=parent)
+        self.set_mode(path, mode)
+
+    @translated
+    def remove_directory(self, path: Path) -> None:
+        with self._parent(path) as (parent, name):
+            os.rmdir(name, dir_fd=parent)
+
+    # Metadata.
+
+    @translated
+    def set_mode(self, path: Path, mode: int) -> None:
+        with self._parent(path) as (parent, name):
+            flags = getattr(os, "O_PATH", _READ) | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(name, flags, dir_fd=parent)
+            try:
+                if stat_of(os.fstat(descriptor)).kind not in (Kind.FILE, Kind.DIRECTORY):
+                    raise NotRegularFile(f"{os.fsdecode(name)} has no permissions to set")
+                _change_mode(descriptor, mode & MODE_MASK)
+            finally:
+                os.close(descriptor)
+
+    @translated
+    def set_mtime(self, path: Path, mtime_ns: int) -> None:
+        with self._parent(path) as (parent, name):
+            accessed = os.stat(name, dir_fd=parent, follow_symlinks=False).st_atime_ns
+            os.utime(name, ns=(accessed, mtime_ns), dir_fd=parent, follow_symlinks=False)
+
+    # Durability.
+
+    def sync(self, paths: Sequence[Path]) -> None:
+        parents = {path[:-1] for path in paths if path}
+        if len(paths) >= SYNCFS_FROM and self._sync_whole(parents):
+            return
+        for path in dict.fromkeys((*paths, *sorted(parents))):
+            try:
+                self._sync_one(path)
+            except PermissionError as error:  # not readable by us: only the whole filesystem can be asked
+                self._sync_unreadable(path, error)
+
+    def _sync_whole(self, parents: set[Path]) -> bool:
+        """One syncfs for each filesystem the parents are on; False where there is no such call."""
+        synced: set[int] = set()
+        for parent in sorted(parents):
+            with self._directory(parent, _LIST) as descriptor:
+                device = os.fstat(descriptor).st_dev
+                if device in synced:
+                    continue
+                try:
+                    linux.syncfs(descriptor)
+                except OSError as error:
+                    if error.errno == errno.ENOSYS:
+                        return False
+                    raise not_durable(error) from error
+                synced.add(device)
+        return True
+
+    def _sync_one(self, path: Path) -> None:
+        """fsync a file or directory; a symlink lives in its directory and needs no more than that one's sync."""
+        seen = self.stat(path)
+        if seen is None:
+            raise FileNotFoundError(errno.ENOENT, "nothing there to make durable", path[-1] if path else b".")
+        if seen.kind is Kind.DIRECTORY:
+            with self._directory(path, _LIST) as descriptor:
+                _fsync(descriptor)
+        elif seen.kind is Kind.FILE:
+            descriptor = self._open_for_reading(path)
+            try:
+                _fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _sync_unreadable(self, path: Path, why: PermissionError) -> None:
+        seen = self.stat(path)
+        if seen is None or seen.dev != self._identity[0]:
+            raise not_durable(why) from why
+        try:
+            linux.syncfs(self._root)
+        except OSError as error:
+            raise not_durable(error) from error
+
+    @translated
+    def free_bytes(self) -> int:
+        room = os.fstatvfs(self._root)
+        return room.f_bavail * room.f_frsize
+
+
+def _regular(descriptor: int, name: bytes, links: int | None) -> int:
+    """The descriptor, if it is of a regular file with `links` names; else closed and NotRegularFile."""
+    try:
+        opened = os.fstat(descriptor)
+        if not stat.S_ISREG(opened.st_mode):
+            raise NotRegularFile(f"{os.fsdecode(name)} is not a plain file, so it is not synced")
+        if links is not None and opened.st_nlink != links:
+            raise NotRegularFile(f"{os.fsdecode(name)} also has another name, so it is not written; remove it")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _change_mode(descriptor: int, mode: int) -> None:
+    """chmod through a descriptor that may be O_PATH, for which fchmod says EBADF and /proc is the way."""
+    try:
+        os.fchmod(descriptor, mode)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        os.chmod(f"/proc/self/fd/{descriptor}", mode)
+
+
+def _fsync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise not_durable(error) from error
