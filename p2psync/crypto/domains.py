@@ -26,6 +26,7 @@ SIGN_ENVELOPE = PREFIX + "sign envelope"
 SIGN_NEWCOMER = PREFIX + "sign newcomer"
 SIGN_RELAY_HELLO = PREFIX + "sign relay hello"
 SIGN_LOGIN = PREFIX + "sign login"
+SIGN_NAMESPACE = PREFIX + "sign namespace"
 
 # Keys: BLAKE3 derive-key contexts.
 KEY_ACCESS = PREFIX + "key access"

@@ -10,11 +10,28 @@ import hmac
 
 from blake3 import blake3
 
+from p2psync.errors import PeerError
+
 
 def lp(label: str, *fields: bytes) -> bytes:
     """Length-prefixed concatenation of label and fields."""
     parts = [label.encode(), *fields]
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def split_lp(label: str, data: bytes, count: int) -> list[bytes]:
+    """Undo lp: the `count` fields behind `label`. PeerError when the form, label or count differs."""
+    fields, place = [], 0
+    while place < len(data):
+        size = int.from_bytes(data[place : place + 4], "big")
+        field = data[place + 4 : place + 4 + size]
+        if len(field) != size:
+            raise PeerError(f"truncated fields ({label})")
+        fields.append(field)
+        place += 4 + size
+    if len(fields) != count + 1 or fields[0] != label.encode():
+        raise PeerError(f"not the fields of ({label})")
+    return fields[1:]
 
 
 def content_hash(data: bytes | bytearray | memoryview) -> bytes:

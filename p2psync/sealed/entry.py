@@ -55,9 +55,7 @@ def outer_overhead(seq: int, sealed_size: int) -> int:
     return empty - 2 + header + SIGNATURE_BYTES
 
 
-def build(
-    feed_key: SigningKey, seq: int, previous: EntryHash, epoch: EpochId, sealed: Ciphertext
-) -> Entry:
+def build(feed_key: SigningKey, seq: int, previous: EntryHash, epoch: EpochId, sealed: Ciphertext) -> Entry:
     """Frame and sign an entry whose sealed body was sized to make a padded object."""
     signed = encode([VERSION, feed_key.public, seq, previous, epoch, sealed])
     data = signed + feed_key.sign(domains.SIGN_ENTRY, signed)

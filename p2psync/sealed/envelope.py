@@ -1,8 +1,8 @@
 """The outside of an envelope, the blind object that carries one epoch's secret to its members.
 
-object = signed ‖ signature by an admin's feed key; signed = msgpack [version, epoch id, [parent epoch ids], commitment,
-[sealed parent secrets], [boxes], feed]. Boxes stand in random order, padded to 2^k with dummies of the same size, so the
-number of members is hidden within a factor of two. Key `k/<epoch id>/<hash>`. Source: formats, "envelope".
+object = signed ‖ signature by an admin's feed key; signed = msgpack [version, epoch id, [parent epoch ids],
+commitment, [sealed parent secrets], [boxes], feed]. Boxes stand in random order, padded to 2^k with dummies of the
+same size, so the number of members is hidden within a factor of two. Key `k/<epoch id>/<hash>`. Source: formats, "envelope".
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 pack = magic (8) ‖ version (1) ‖ epoch id (16) ‖ salt (32) ‖ sealed frames ‖ sealed pad ‖ sealed table ‖ sealed footer.
 Name = BLAKE3 of all bytes. Sizes are in the Padmé set, so that a pack's length says little of what is in it (overhead
-at most 12 % for tiny packs and under 7 % from 64 KiB). Source: formats, "Chunk, pack, stream"; Padmé: Nikitin et al., PETS 2019.
+at most 12 % for tiny packs and under 7 % from 64 KiB). Source: formats, "Chunk, pack, stream";
+Padmé: Nikitin et al., PETS 2019.
 """
 
 from __future__ import annotations

@@ -1,0 +1,94 @@
+"""Merging concurrent versions: pure functions every device computes alike without talking.
+
+The frontier of a path is the set of its versions that no other covers. One of them wins; of the others, files and
+symlinks become *derived* conflict copies: virtual versions at their own path that nobody publishes until someone touches
+them. The table of outcomes stands in `docs/formats.md`. Clocks decide nothing: a modification time only shapes a name.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from p2psync.index.paths import Path
+from p2psync.index.versions import Dot, Kind, Vector, Version, join_vectors
+from p2psync.limits import NAME_MAX
+
+_RANK = {Kind.DIRECTORY: 3, Kind.FILE: 2, Kind.SYMLINK: 1, Kind.DELETED: 0}
+"""A directory beats a file (it may have children), anything beats a delete (edits survive)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`winner` stands at the path with `vector`, which covers every version of identical state."""
+
+    winner: Version
+    vector: Vector
+    losers: tuple[Version, ...]
+
+
+def add_version(frontier: Sequence[Version], new: Version) -> list[Version]:
+    """The frontier after `new` became known; unchanged when `new` is covered or known already."""
+    if any(held.dot == new.dot or held.covers(new) for held in frontier):
+        return list(frontier)
+    return [held for held in frontier if not new.covers(held)] + [new]
+
+
+def decide(frontier: Sequence[Version]) -> Outcome:
+    """Choose the winner of a non-empty frontier: highest rank of kind, then highest version hash, then dot."""
+    ordered = sorted(frontier, key=lambda v: (_RANK[v.kind], v.hash, v.dot), reverse=True)
+    winner = ordered[0]
+    equal = [v for v in ordered if v.same_state(winner)]
+    losers, seen = [], list(equal[:1])
+    for version in ordered:
+        if version.kind in (Kind.FILE, Kind.SYMLINK) and not any(version.same_state(other) for other in seen):
+            losers.append(version)
+            seen.append(version)
+    return Outcome(winner, join_vectors(v.vector for v in equal), tuple(sorted(losers, key=lambda v: v.dot)))
+
+
+def conflict_name(name: bytes, mtime_ns: int, short_device: str) -> bytes:
+    """`<name>.sync-conflict-<YYYYMMDD>-<HHMMSS>-<7-char device>.<ext>`, cut to what a filesystem takes."""
+    seconds = max(0, min(mtime_ns // 10**9, 253402300799))
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    stem, dot, extension = name.rpartition(b".")
+    if not dot or not stem:
+        stem, extension = name, b""
+    tail = f".sync-conflict-{moment:%Y%m%d-%H%M%S}-{short_device}".encode() + (b"." + extension if extension else b"")
+    if len(tail) >= NAME_MAX:
+        stem, tail = name, tail[: -len(extension) - 1]
+    return stem[: NAME_MAX - len(tail)] + tail
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedCopy:
+    """A loser at the path every device gives it."""
+
+    path: Path
+    loser: Version
+
+
+def derive_copies(
+    losers: Iterable[Version], short_device: Callable[[Version], str], taken: Callable[[Path], bool], settled: set[Dot]
+) -> list[DerivedCopy]:
+    """Name the conflict copies of one path's losers, in dot order.
+
+    `short_device` gives the author's short id, `taken` whether a published version lives at a path; dots in `settled`
+    were touched by somebody and are published under their own name already.
+    """
+    copies: list[DerivedCopy] = []
+    used: set[Path] = set()
+    for loser in losers:
+        if loser.dot in settled:
+            continue
+        mtime_ns = loser.mtime_ns
+        while True:
+            name = conflict_name(loser.path[-1], mtime_ns, short_device(loser))
+            path = (*loser.path[:-1], name)
+            if path not in used and not taken(path):
+                break
+            mtime_ns += 10**9
+        used.add(path)
+        copies.append(DerivedCopy(path, loser))
+    return copies

@@ -1,0 +1,243 @@
+"""Records: the statements inside an entry, their numbers, bytes and bounds.
+
+A record is a canonical msgpack array that starts with its type number; its hash is BLAKE3(RECORD_HASH, bytes). Numbers
+below 128 that this code does not know hold the feed (a newer p2psync wrote something that matters); from 128 on they are
+ignored, kept and passed on. A record of a known type that breaks its rules is *refused*: flagged, while the chain goes
+on. Membership records stand in `index/membership.py`. Source: formats, "Entry" and "Versions".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from p2psync.crypto import domains
+from p2psync.crypto.hashing import labelled_hash
+from p2psync.encoding import Fields, decode, encode
+from p2psync.errors import P2psyncError, PeerError
+from p2psync.ids import EpochId, FeedId, PackName, Plaintext, RecordHash
+from p2psync.index.paths import Path, refuse_reason
+from p2psync.index.versions import Content, Dot, Kind, Origin, Vector, Version
+from p2psync.limits import (
+    CHUNK_LIST_INLINE,
+    ENTRY_MAX,
+    FILE_CHUNKS_MAX,
+    INLINE_MAX,
+    MTIME_MAX,
+    PACK_FRAMES_MAX,
+    PACK_MAX,
+    PATH_DEPTH_MAX,
+    SEQ_MAX,
+    SYMLINK_TARGET_MAX,
+    VECTOR_MAX,
+)
+
+CHUNK_ROW = 36
+"""One row of a chunk list: chunk id (32) ‖ length (4)."""
+
+
+class RecordType(IntEnum):
+    """All numbers given out; those without a class in this code are reserved and hold a feed that uses them."""
+
+    BIND = 1
+    GENESIS = 2
+    FILE = 3
+    TOMBSTONE = 4
+    CHUNK = 5
+    PACK = 6
+    RETIRE = 7
+    BAD = 8
+    SNAPSHOT = 9
+    CLOSE = 10
+    ADD = 16
+    ROLE = 17
+    REMOVE = 18
+    ROTATE = 19
+    GRANT = 20
+    STORE = 21
+    KEYS = 22
+
+
+OPTIONAL_FROM = 128
+
+
+class UnknownRecord(P2psyncError):
+    """A record type below 128 this code does not know: written by a newer p2psync. Reaction: hold that feed."""
+
+
+@dataclass(frozen=True, slots=True)
+class InlineChunk:
+    generation: int
+    plain: Plaintext
+
+
+@dataclass(frozen=True, slots=True)
+class PackLocations:
+    """A pack some store holds, with the table of its chunks (rows of 40 bytes, see `vault/pack.py`)."""
+
+    name: PackName
+    epoch: EpochId
+    salt: bytes
+    size: int
+    generation: int
+    table: bytes
+
+
+def record_hash(data: bytes) -> RecordHash:
+    return RecordHash(labelled_hash(domains.RECORD_HASH, data))
+
+
+def record_type(data: bytes) -> int:
+    """The type number; PeerError when the bytes are no record."""
+    values = decode(data, ENTRY_MAX)
+    return Fields(values, "record").integer("type", 1, 255)
+
+
+def encode_version(version: Version) -> bytes:
+    """File or tombstone record of a version (its dot is where it stands, not part of the bytes)."""
+    vector = [[feed, seq] for feed, seq in sorted(version.vector.items())]
+    origin = version.origin and [
+        version.origin.path, version.origin.dot.feed, version.origin.dot.seq, version.origin.dot.index,
+    ]  # fmt: skip
+    if version.kind is Kind.DELETED:
+        return encode([RecordType.TOMBSTONE, version.path, vector, version.replaces, origin])
+    content = version.content
+    return encode(
+        [
+            RecordType.FILE, version.path, version.kind, version.size, version.mtime_ns, version.mode, version.target,
+            vector, content.generation, content.parameters, content.depth, content.chunks, version.replaces, origin,
+        ]
+    )  # fmt: skip
+
+
+def decode_version(data: bytes, dot: Dot) -> Version:
+    """Read a file or tombstone record; PeerError names the rule it breaks."""
+    fields = Fields(decode(data, ENTRY_MAX), "version")
+    kind_of_record = fields.integer("type")
+    path = _path(fields.array("path", PATH_DEPTH_MAX))
+    if kind_of_record == RecordType.TOMBSTONE:
+        vector = _vector(fields.array("vector", VECTOR_MAX), dot)
+        replaces, origin = _replaces(fields), _origin(fields)
+        fields.end()
+        return Version(
+            path=path, dot=dot, kind=Kind.DELETED, vector=vector, replaces=replaces, origin=origin,
+            hash=record_hash(data),
+        )  # fmt: skip
+    kind = Kind(fields.integer("kind", 0, 2))
+    size = fields.integer("size")
+    mtime_ns = fields.integer("mtime", -MTIME_MAX, MTIME_MAX)
+    mode = fields.integer("mode", 0, 0o777)
+    target = fields.optional_data("target", most=SYMLINK_TARGET_MAX)
+    vector = _vector(fields.array("vector", VECTOR_MAX), dot)
+    content = _content(fields, kind, size)
+    replaces, origin = _replaces(fields), _origin(fields)
+    fields.end()
+    if (kind is Kind.SYMLINK) != bool(target) or (target and b"\0" in target):
+        raise PeerError("version: symlink target and kind do not fit")
+    return Version(
+        path=path, dot=dot, kind=kind, vector=vector, size=size, mtime_ns=mtime_ns, mode=mode, target=target,
+        content=content, replaces=replaces, origin=origin, hash=record_hash(data),
+    )  # fmt: skip
+
+
+def _path(components: Iterable[Any]) -> Path:
+    path = tuple(components)
+    if not all(isinstance(name, bytes) for name in path):
+        raise PeerError("version: path components are not bytes")
+    if reason := refuse_reason(path):
+        raise PeerError(f"version: its path {reason}")
+    return path
+
+
+def _vector(pairs: Iterable[Any], dot: Dot) -> Vector:
+    vector: Vector = {}
+    last = b""
+    for pair in pairs:
+        fields = Fields(pair, "vector")
+        feed = FeedId(fields.data("feed", size=32))
+        vector[feed] = fields.integer("seq", 1, SEQ_MAX)
+        if feed <= last:
+            raise PeerError("version: vector is not sorted")
+        last = feed
+        fields.end()
+    if vector.get(dot.feed) != dot.seq:
+        raise PeerError("version: its author's own component is not the entry's number")
+    return vector
+
+
+def _content(fields: Fields, kind: Kind, size: int) -> Content:
+    generation = fields.integer("generation", 0, 65535)
+    parameters = fields.array("parameters", 3)
+    depth = fields.integer("depth", 0, 1)
+    chunks = fields.data("chunks", most=CHUNK_LIST_INLINE * CHUNK_ROW)
+    if len(parameters) != 3 or not all(type(p) is int and 0 <= p <= PACK_MAX for p in parameters):
+        raise PeerError("version: chunk parameters have the wrong form")
+    total = sum(length for _, length in iterate_chunks(chunks))
+    if kind is Kind.FILE:
+        fits = total == size if depth == 0 else total % CHUNK_ROW == 0 and total // CHUNK_ROW <= FILE_CHUNKS_MAX
+    else:
+        fits = size == 0 and not chunks
+    if not fits:
+        raise PeerError("version: chunk lengths do not add up to its size")
+    return Content(generation=generation, parameters=parameters, depth=depth, chunks=chunks)  # type: ignore[arg-type]
+
+
+def iterate_chunks(rows: bytes) -> Iterable[tuple[bytes, int]]:
+    """(chunk id, length) of a chunk list; PeerError when it is not whole rows of possible lengths."""
+    if len(rows) % CHUNK_ROW:
+        raise PeerError("a chunk list is not made of whole rows")
+    found = []
+    for place in range(0, len(rows), CHUNK_ROW):
+        length = int.from_bytes(rows[place + 32 : place + 36], "big")
+        if not 0 < length <= PACK_MAX:
+            raise PeerError("a chunk list has an impossible length")
+        found.append((rows[place : place + 32], length))
+    return found
+
+
+def _replaces(fields: Fields) -> RecordHash | None:
+    value = fields.optional_data("replaces", size=32)
+    return None if value is None else RecordHash(value)
+
+
+def _origin(fields: Fields) -> Origin | None:
+    values = fields.optional_array("origin", 4)
+    if values is None:
+        return None
+    inner = Fields(values, "origin")
+    path = _path(inner.array("path", PATH_DEPTH_MAX))
+    dot = Dot(
+        FeedId(inner.data("feed", size=32)), inner.integer("seq", 1, SEQ_MAX), inner.integer("index", 0, ENTRY_MAX)
+    )
+    inner.end()
+    return Origin(path, dot)
+
+
+def encode_inline(chunk: InlineChunk) -> bytes:
+    return encode([RecordType.CHUNK, chunk.generation, chunk.plain])
+
+
+def decode_inline(data: bytes) -> InlineChunk:
+    fields = Fields(decode(data, ENTRY_MAX), "inline chunk")
+    fields.integer("type")
+    chunk = InlineChunk(fields.integer("generation", 0, 65535), Plaintext(fields.data("plain", most=INLINE_MAX)))
+    fields.end()
+    return chunk
+
+
+def encode_pack(pack: PackLocations) -> bytes:
+    return encode([RecordType.PACK, pack.name, pack.epoch, pack.salt, pack.size, pack.generation, pack.table])
+
+
+def decode_pack(data: bytes) -> PackLocations:
+    fields = Fields(decode(data, ENTRY_MAX), "pack record")
+    fields.integer("type")
+    pack = PackLocations(
+        name=PackName(fields.data("name", size=32)), epoch=EpochId(fields.data("epoch", size=16)),
+        salt=fields.data("salt", size=32), size=fields.integer("size", 0, PACK_MAX),
+        generation=fields.integer("generation", 0, 65535), table=fields.data("table", most=PACK_FRAMES_MAX * 40),
+    )  # fmt: skip
+    fields.end()
+    return pack
