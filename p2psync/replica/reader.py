@@ -1,0 +1,152 @@
+"""The reader: one pass over a user's file that describes its content as chunk ids and lengths.
+
+It owns the reading window and the promise that a description is of one state of the file: the file is looked at
+before and after, and a change in between is an error, not a version. It does not know the catalog, so it does not ask
+which chunks are new, and it keeps no content except that of a small file.
+
+A write that changes neither size nor times (same clock tick, on kernels before 6.13) cannot be seen here: whoever
+keeps the fingerprint should look again at a file whose change time is younger than a clock tick (10 ms).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from p2psync.chunking.chunker import Chunker, Parameters
+from p2psync.crypto.hashing import keyed_hash
+from p2psync.errors import P2psyncError
+from p2psync.ids import Plaintext
+from p2psync.limits import CHUNK_MAX
+from p2psync.replica.filesystem import Filesystem, OpenFile, Path, Stat
+
+CHUNK_ENTRY = 36
+"""Bytes per chunk in a chunk list: 32 of id, 4 of length, big endian."""
+
+_WINDOW = 2 * CHUNK_MAX
+"""Reading window: room for one uncut rest (less than CHUNK_MAX) and at least as much again."""
+_FILL = 2 * 1024 * 1024
+"""Bytes read at a time: what was read is still in the processor's cache when it is cut and hashed."""
+
+_windows = threading.local()
+"""One window for each worker thread: fresh megabytes cost page faults, reused ones do not."""
+
+
+class ChangedWhileRead(P2psyncError):
+    """The file changed under us. Nobody's fault. Reaction: read it again once it has settled."""
+
+
+class ReadStopped(P2psyncError):
+    """The caller asked to stop before the file was read to its end. Reaction: none, nothing was learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file held at the moment `stat` describes.
+
+    `chunks` is CHUNK_ENTRY bytes per chunk, in order; `inline` the whole content if it is within the inline limit.
+    """
+
+    stat: Stat
+    parameters: Parameters
+    chunks: bytes
+    inline: Plaintext | None = field(repr=False)
+
+
+def _never() -> bool:
+    return False
+
+
+def read_content(
+    filesystem: Filesystem,
+    path: Path,
+    *,
+    chunk_key: bytes,
+    seed: int,
+    inline_limit: int,
+    should_stop: Callable[[], bool] = _never,
+) -> Content:
+    """Read a regular file once; blocks, so call it in a worker thread. Memory is bounded whatever the size.
+
+    `chunk_key` (32 bytes) and `seed` (64 bits) are the folder's. `should_stop` is asked about every 2 MiB.
+    Raises ChangedWhileRead, ReadStopped, NotRegularFile, and what `Filesystem` raises.
+    """
+    with filesystem.open_file(path) as file:
+        before = file.stat()
+        parameters = Parameters.for_size(before.size)
+        inline = None
+        if before.size <= max(inline_limit, parameters.minimum):
+            whole = _read_small(file, before.size, path)
+            chunks = _describe(whole, _cut_small(whole, parameters, seed), chunk_key)
+            inline = Plaintext(whole) if before.size <= inline_limit else None
+        else:
+            chunks = _read_large(file, before.size, path, Chunker(parameters, seed), chunk_key, should_stop)
+        if file.stat().fingerprint != before.fingerprint:
+            raise _changed(path)
+    return Content(before, parameters, chunks, inline)
+
+
+def _changed(path: Path) -> ChangedWhileRead:
+    name = os.fsdecode(b"/".join(path))
+    return ChangedWhileRead(f"{name} changed while it was read; it is synced once it has settled")
+
+
+def _read_small(file: OpenFile, size: int, path: Path) -> bytes:
+    whole = file.read(0, size)
+    if len(whole) != size:
+        raise _changed(path)
+    return whole
+
+
+def _cut_small(whole: bytes, parameters: Parameters, seed: int) -> list[int]:
+    """Cut in one go; what is not above the minimum is one chunk and spares making a chunker (most files are so)."""
+    if len(whole) > parameters.minimum:
+        return Chunker(parameters, seed).cut(whole, True)
+    return [len(whole)] if whole else []
+
+
+def _read_large(
+    file: OpenFile, size: int, path: Path, chunker: Chunker, chunk_key: bytes, should_stop: Callable[[], bool]
+) -> bytes:
+    """Chunk list of a file read through the window, where `start:end` is what is read and not yet cut."""
+    window = _window()
+    maximum = chunker.parameters.maximum
+    described: list[bytes] = []
+    offset = start = end = 0
+    while offset < size or start < end:
+        if should_stop():
+            raise ReadStopped("reading was stopped before the end of the file")
+        if len(window) - end < maximum:
+            window[: end - start] = window[start:end]
+            start, end = 0, end - start
+        wanted = min(len(window) - end, max(_FILL, maximum - (end - start)), size - offset)
+        if file.read_into(window[end : end + wanted], offset) != wanted:
+            raise _changed(path)
+        offset += wanted
+        end += wanted
+        ready = window[start:end]
+        lengths = chunker.cut(ready, offset == size)
+        described.append(_describe(ready, lengths, chunk_key))
+        start += sum(lengths)
+    return b"".join(described)
+
+
+def _describe(data: bytes | memoryview, lengths: list[int], chunk_key: bytes) -> bytes:
+    """Chunk entries of consecutive chunks."""
+    view = memoryview(data)
+    parts = []
+    at = 0
+    for length in lengths:
+        parts.append(keyed_hash(chunk_key, view[at : at + length]))
+        parts.append(length.to_bytes(4, "big"))
+        at += length
+    return b"".join(parts)
+
+
+def _window() -> memoryview:
+    window: memoryview | None = getattr(_windows, "view", None)
+    if window is None:
+        window = _windows.view = memoryview(bytearray(_WINDOW))
+    return window
