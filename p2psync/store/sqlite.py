@@ -98,6 +98,8 @@ class Database:
     def execute(self, sql: str, parameters: Parameters = ()) -> int:
         """Run one statement and return how many rows it changed (-1 when that has no meaning)."""
         with self._lock, self._translated():
+            if self._depth and not self._connection.in_transaction:
+                raise StorageError(f"{self._place()} took a transaction back; free some space and try again")
             return self._connection.execute(sql, parameters).rowcount
 
     def executemany(self, sql: str, rows: Iterable[Parameters]) -> None:
@@ -146,12 +148,11 @@ class Database:
 
     def _undo(self, name: str) -> None:
         """Roll back the innermost transaction after an error."""
-        outermost = self._depth <= 1 and name == "inner0"
         self._depth = int(name.removeprefix("inner"))
         if not self._connection.in_transaction:
             return  # SQLite already rolled back by itself, as it does when the disk is full
         try:
-            if outermost:
+            if self._depth == 0:
                 self.execute("ROLLBACK")
             else:
                 self.execute(f"ROLLBACK TO {name}")
