@@ -10,7 +10,7 @@ from random import Random
 from p2psync.crypto.hashing import content_hash
 from p2psync.crypto.signing import SigningKey
 from p2psync.ids import ZERO_HASH, Ciphertext, EntryHash, EpochId, PackName
-from p2psync.limits import PACK_SIZE_MIN
+from p2psync.limits import ENTRY_STEP, PACK_SIZE_MIN
 from p2psync.sealed import entry, envelope
 from p2psync.sealed.keys import ObjectKey, pack_key
 from p2psync.sealed.pack import HEADER_BYTES, PackHeader, padme
@@ -28,7 +28,7 @@ def make_epoch(seed: int = 0) -> EpochId:
 
 
 def make_entry(
-    feed_key: SigningKey, seq: int, previous: EntryHash, *, branch: int = 0, size: int = entry.ENTRY_STEP
+    feed_key: SigningKey, seq: int, previous: EntryHash, *, branch: int = 0, size: int = ENTRY_STEP
 ) -> entry.Entry:
     """One entry of `size` bytes in all; another `branch` gives a sibling with the same seq and previous."""
     random = Random(f"entry {feed_key.public.hex()} {seq} {previous.hex()} {branch}")
