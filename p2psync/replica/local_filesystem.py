@@ -1,10 +1,8 @@
 """The `Filesystem` of a real disk: every operation goes down from one root descriptor, name by name.
 
-It owns the root descriptor and the way down: a parent directory is reached with openat2 (no symlink, nothing above
-the root) or, where that is missing or the path is too long for it, by opening one component after the other with
-O_NOFOLLOW. The last name is then used relative to that descriptor. No descriptor is kept between operations, so a
-directory that is swapped for a symlink or moved away can at worst make the operation under way act in the directory
-that was there a moment ago, never in one a symlink chose.
+It owns the root descriptor and nothing else: the parent directory is opened afresh for every operation by
+`descent.py`, and the last name is used relative to it. So a directory that is swapped for a symlink or moved away can
+at worst make the operation under way act in the directory that was there a moment ago, never in one a symlink chose.
 
 Renames are `renaming.py`'s, contracts and error translation `filesystem.py`'s, system calls `linux.py`'s.
 """
@@ -20,6 +18,7 @@ from types import TracebackType
 
 from p2psync.errors import FolderStopped
 from p2psync.replica import linux, renaming
+from p2psync.replica.descent import LIST, TRAVERSE, open_directory
 from p2psync.replica.filesystem import (
     MODE_MASK,
     SYNCFS_FROM,
@@ -36,15 +35,10 @@ from p2psync.replica.filesystem import (
 )
 from p2psync.replica.open_files import LocalOpenFile, LocalTempFile
 
-_TRAVERSE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-"""To go through a directory: O_PATH needs no permission to read it."""
-_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NOATIME = getattr(os, "O_NOATIME", 0)
 _REOPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPENAT2_UNUSABLE = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG, errno.EAGAIN, errno.ENAMETOOLONG})
-"""Old kernels, sandboxes that forbid the call, and paths over 4 KiB: take the way by components instead."""
 
 
 class LocalFilesystem:
@@ -53,7 +47,7 @@ class LocalFilesystem:
     def __init__(self, root: str | bytes | os.PathLike[str]) -> None:
         self.root = os.path.abspath(os.fsencode(root))
         try:
-            self._root = os.open(self.root, _LIST)
+            self._root = os.open(self.root, LIST)
         except OSError as error:
             raise FolderStopped(self._stopped(error.strerror)) from error
         opened = os.fstat(self._root)
@@ -88,38 +82,13 @@ class LocalFilesystem:
     # The way down.
 
     @contextmanager
-    def _directory(self, path: Path, flags: int = _TRAVERSE) -> Iterator[int]:
+    def _directory(self, path: Path, flags: int = TRAVERSE) -> Iterator[int]:
         """Descriptor of a directory inside the root; NotADirectoryError if a symlink is on the way."""
-        descriptor = self._descend(path, flags)
+        descriptor = open_directory(self._root, path, flags)
         try:
             yield descriptor
         finally:
             os.close(descriptor)
-
-    def _descend(self, path: Path, flags: int) -> int:
-        check_path(path)
-        try:
-            return linux.open_beneath(self._root, b"/".join(path) or b".", flags)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise NotADirectoryError(errno.ENOTDIR, "a symlink is on the way", path[-1]) from None
-            if error.errno not in _OPENAT2_UNUSABLE:
-                raise
-        return self._descend_by_components(path, flags)
-
-    def _descend_by_components(self, path: Path, flags: int) -> int:
-        here = os.open(".", flags if not path else _TRAVERSE, dir_fd=self._root)
-        for depth, name in enumerate(path, 1):
-            try:
-                below = os.open(name, (flags if depth == len(path) else _TRAVERSE) | os.O_NOFOLLOW, dir_fd=here)
-            except OSError as error:
-                if error.errno == errno.ELOOP:
-                    raise NotADirectoryError(errno.ENOTDIR, "a symlink is on the way", name) from None
-                raise
-            finally:
-                os.close(here)
-            here = below
-        return here
 
     @contextmanager
     def _parent(self, path: Path) -> Iterator[tuple[int, bytes]]:
@@ -135,7 +104,7 @@ class LocalFilesystem:
     @translated
     def list_directory(self, path: Path) -> list[tuple[bytes, Stat]]:
         found = []
-        with self._directory(path, _LIST) as descriptor, os.scandir(descriptor) as entries:
+        with self._directory(path, LIST) as descriptor, os.scandir(descriptor) as entries:
             for entry in entries:
                 try:
                     found.append((os.fsencode(entry.name), stat_of(entry.stat(follow_symlinks=False))))
@@ -293,7 +262,7 @@ class LocalFilesystem:
         """One syncfs for each filesystem the parents are on; False where there is no such call."""
         synced: set[int] = set()
         for parent in sorted(parents):
-            with self._directory(parent, _LIST) as descriptor:
+            with self._directory(parent, LIST) as descriptor:
                 device = os.fstat(descriptor).st_dev
                 if device in synced:
                     continue
@@ -312,7 +281,7 @@ class LocalFilesystem:
         if seen is None:
             raise FileNotFoundError(errno.ENOENT, "nothing there to make durable", path[-1] if path else b".")
         if seen.kind is Kind.DIRECTORY:
-            with self._directory(path, _LIST) as descriptor:
+            with self._directory(path, LIST) as descriptor:
                 _fsync(descriptor)
         elif seen.kind is Kind.FILE:
             descriptor = self._open_for_reading(path)

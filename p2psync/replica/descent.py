@@ -1,0 +1,51 @@
+"""The way down: from a root descriptor to a directory below it, through no symlink and never above the root.
+
+With openat2 in one call, or, where that is missing or the path is too long for it, by opening one component after the
+other with O_NOFOLLOW. It owns that way and nothing else; what is done in the directory is the caller's. Descriptors
+are not kept: one that is kept would still lead to a directory after that was moved out of the root.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from p2psync.replica import linux
+from p2psync.replica.filesystem import Path, check_path
+
+TRAVERSE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+"""To use names inside a directory: O_PATH needs no permission to read it."""
+LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+"""To list a directory or make it durable."""
+
+_OPENAT2_UNUSABLE = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG, errno.EAGAIN, errno.ENAMETOOLONG})
+"""Old kernels, sandboxes that forbid the call, and paths over 4 KiB: take the way by components instead."""
+
+
+def open_directory(root: int, path: Path, flags: int) -> int:
+    """A new descriptor, TRAVERSE or LIST, of the directory at `path`; NotADirectoryError if a symlink is on the way."""
+    check_path(path)
+    try:
+        return linux.open_beneath(root, b"/".join(path) or b".", flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotADirectoryError(errno.ENOTDIR, "a symlink is on the way", path[-1]) from None
+        if error.errno not in _OPENAT2_UNUSABLE:
+            raise
+    return open_by_components(root, path, flags)
+
+
+def open_by_components(root: int, path: Path, flags: int) -> int:
+    """`open_directory` without openat2."""
+    here = os.open(".", TRAVERSE if path else flags, dir_fd=root)
+    for depth, name in enumerate(path, 1):
+        try:
+            below = os.open(name, (flags if depth == len(path) else TRAVERSE) | os.O_NOFOLLOW, dir_fd=here)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise NotADirectoryError(errno.ENOTDIR, "a symlink is on the way", name) from None
+            raise
+        finally:
+            os.close(here)
+        here = below
+    return here

@@ -1,0 +1,100 @@
+"""The watcher seam: word that something in a directory changed.
+
+It owns what a watcher says (`Changes`) and promises, and the watcher that is fed by hand. It does not know inotify
+(`inotify.py` does). A watcher says where to look, never what happened: the scanner looks and decides. It may stay
+silent about anything (a full queue, watches that ran out), so a periodic rescan always stands behind it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from p2psync.replica.filesystem import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What to look at. A path may be gone by the time it is looked at.
+
+    `directories`: their entries, or entries' content or metadata, changed; look at each, not below.
+    `appeared`: directories that were created or moved in; walk each to the bottom. Word of every change after the
+    watcher returned this is certain for them too.
+    `overflow`: word was lost, or the root itself went away; check the root and rescan everything.
+    """
+
+    directories: frozenset[Path]
+    appeared: frozenset[Path]
+    overflow: bool
+
+
+class Watcher(Protocol):
+    @property
+    def limited(self) -> str | None:
+        """None, or a sentence for the user: why changes are found late, by rescans, and what to do about it."""
+
+    async def changes(self) -> Changes:
+        """Wait for the next changes, gathered over a short quiet window. Cancelled, it loses none of them."""
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Changes not yet handed out."""
+
+    directories: set[Path] = field(default_factory=set)
+    appeared: set[Path] = field(default_factory=set)
+    overflow: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.directories or self.appeared or self.overflow)
+
+    def drop_below(self, path: Path) -> None:
+        """Forget what was to be looked at inside a directory that went away."""
+        depth = len(path)
+        if self.appeared:
+            self.appeared = {other for other in self.appeared if other[:depth] != path}
+
+    def take(self) -> Changes:
+        """Hand out everything and begin anew; of nested directories that appeared only the outermost is named."""
+        outermost = {path for path in self.appeared if not any(path[:up] in self.appeared for up in range(len(path)))}
+        changes = Changes(
+            directories=frozenset(self.directories), appeared=frozenset(outermost), overflow=self.overflow
+        )
+        self.directories, self.appeared, self.overflow = set(), set(), False
+        return changes
+
+
+class ManualWatcher:
+    """A watcher fed by hand: for simulations, and where the system offers none (then `limited` says so)."""
+
+    def __init__(self, limited: str | None = None) -> None:
+        self._limited = limited
+        self._gathered = Gathered()
+        self._fed = trio.Event()
+
+    @property
+    def limited(self) -> str | None:
+        return self._limited
+
+    def touch(self, directory: Path) -> None:
+        """Something directly in `directory` changed."""
+        self._gathered.directories.add(directory)
+        self._fed.set()
+
+    def appear(self, directory: Path) -> None:
+        """`directory` was created or moved in."""
+        self._gathered.directories.add(directory[:-1])
+        self._gathered.appeared.add(directory)
+        self._fed.set()
+
+    def overflow(self) -> None:
+        """Word was lost."""
+        self._gathered.overflow = True
+        self._fed.set()
+
+    async def changes(self) -> Changes:
+        await self._fed.wait()
+        self._fed = trio.Event()
+        return self._gathered.take()
