@@ -18,8 +18,11 @@ CHAIN = make_chain(make_feed_key(1), 4)
 FORK = make_entry(make_feed_key(1), 2, CHAIN[0].hash, branch=1)
 OTHER = make_chain(make_feed_key(2), 2)
 WORLD = [
-    *(blind(made) for made in CHAIN), blind(FORK), *(blind(made) for made in OTHER), make_pack(1), make_pack(3), blind(make_envelope(1)),
-]  # fmt: skip
+    *(blind(made) for made in [*CHAIN, FORK, *OTHER]),
+    make_pack(1),
+    make_pack(3),
+    blind(make_envelope(1)),
+]
 WORLD_KEYS = [key for key, _ in WORLD]
 WORLD_ENTRIES = {made.key: made for made in [*CHAIN, FORK, *OTHER]}
 SOME = st.lists(st.integers(0, len(WORLD) - 1), max_size=5)

@@ -153,7 +153,7 @@ def test_a_caught_failure_of_an_inner_transaction_undoes_only_that(database: Dat
 
 
 def test_threads_take_turns_with_whole_transactions(database: Database) -> None:
-    database.execute("INSERT INTO thing VALUES ('count', 0)")
+    database.execute("INSERT INTO thing (name, n) VALUES ('count', 0)")
 
     def add() -> None:
         for _ in range(50):
