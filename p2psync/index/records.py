@@ -181,7 +181,7 @@ def _content(fields: Fields, kind: Kind, size: int) -> Content:
         fits = size == 0 and not chunks
     if not fits:
         raise PeerError("version: chunk lengths do not add up to its size")
-    return Content(generation=generation, parameters=parameters, depth=depth, chunks=chunks)  # type: ignore[arg-type]
+    return Content(generation=generation, parameters=parameters, depth=depth, chunks=chunks)
 
 
 def iterate_chunks(rows: bytes) -> Iterable[tuple[bytes, int]]:

@@ -56,6 +56,7 @@ class Content:
 
 
 NO_CONTENT = Content()
+_UNHASHED = RecordHash(b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ class Version:
     content: Content = NO_CONTENT
     replaces: RecordHash | None = None
     origin: Origin | None = None
-    hash: RecordHash = RecordHash(b"")
+    hash: RecordHash = _UNHASHED
 
     @property
     def live(self) -> bool:

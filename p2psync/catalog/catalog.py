@@ -1,0 +1,70 @@
+"""The catalog: all one device knows in clear about one folder, in one SQLite file.
+
+It owns the tables and their consistency; it neither touches the user's files nor talks to anyone. Its parts are
+`feeds`, `versions`, `placed`, `locations` and `intents`; `transaction()` spans them all.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path as FilePath
+
+from p2psync.catalog.feeds import Feeds
+from p2psync.catalog.intents import Intents
+from p2psync.catalog.locations import Locations
+from p2psync.catalog.placed import PlacedFiles
+from p2psync.catalog.versions import Versions
+from p2psync.errors import UserError
+from p2psync.ids import FeedId, FolderId, IdentityKey, short_device_id
+from p2psync.index.membership import Membership
+from p2psync.store.sqlite import Database
+from p2psync.vault.device_keys import device_id
+
+
+class Catalog:
+    """Open it with the path of its file (None keeps it in memory, for simulations)."""
+
+    def __init__(self, path: FilePath | None) -> None:
+        self._db = Database(path, "p2psync.catalog.sql")
+        self.feeds = Feeds(self._db)
+        self.placed = PlacedFiles(self._db)
+        self.versions = Versions(self._db, self.placed, self._short_device)
+        self.locations = Locations(self._db)
+        self.intents = Intents(self._db)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Everything inside is durable together or not at all. Blocks on the disk; never await inside."""
+        return self._db.transaction()
+
+    def _short_device(self, feed: FeedId) -> str:
+        identity = self.feeds.state(feed).identity
+        return "UNKNOWN" if identity is None else short_device_id(device_id(IdentityKey(identity)))
+
+    # Single values.
+
+    def set(self, key: str, value: bytes) -> None:
+        self._db.execute(
+            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = ?2", (key, value)
+        )
+
+    def get(self, key: str) -> bytes | None:
+        value: bytes | None = self._db.scalar("SELECT value FROM meta WHERE key = ?", (key,))
+        return value
+
+    def require(self, key: str) -> bytes:
+        value = self.get(key)
+        if value is None:
+            raise UserError(f"the folder's catalog lacks its {key}; it was never set up completely: join again")
+        return value
+
+    @property
+    def folder(self) -> FolderId:
+        return FolderId(self.require("folder"))
+
+    def membership(self) -> Membership:
+        membership = Membership(self.folder)
+        self.feeds.load_membership(membership)
+        return membership

@@ -1,0 +1,164 @@
+"""Where chunks can come from: packs and their tables, entries that carry chunks, and the queue of uploads.
+
+A location is *claimed* until this device sealed it or opened that frame. A pack sealed here is written down before it is
+sent (state 1), so that after a restart a store can be asked whether it arrived. Source: formats, "Chunk, pack, stream".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from p2psync.catalog.rows import prefix
+from p2psync.ids import ChunkId, EpochId, FeedId, PackName
+from p2psync.index.records import PackLocations
+from p2psync.store.sqlite import Database
+from p2psync.vault.pack import locate
+
+CLAIMED, SEALED, STORED = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    id: int
+    name: PackName
+    epoch: EpochId
+    salt: bytes
+    size: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One frame that should hold a chunk."""
+
+    pack: int
+    index: int
+    position: int
+    sealed_size: int
+    plain_size: int
+
+
+class Locations:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add_pack(self, pack: PackLocations, state: int) -> None:
+        """Take a pack's table in; a pack known already only moves up in state."""
+        known = self._db.scalar("SELECT id FROM pack WHERE name = ?", (pack.name,))
+        if known is not None:
+            self._db.execute("UPDATE pack SET state = max(state, ?) WHERE id = ?", (state, known))
+            return
+        self._db.execute(
+            "INSERT INTO pack (name, epoch, salt, size, generation, state) VALUES (?, ?, ?, ?, ?, ?)",
+            (pack.name, pack.epoch, pack.salt, pack.size, pack.generation, state),
+        )
+        number = self._db.scalar("SELECT id FROM pack WHERE name = ?", (pack.name,))
+        verified = state != CLAIMED
+        self._db.executemany(
+            "INSERT OR IGNORE INTO location (prefix, pack, idx, position, sealed_size, plain_size, verified)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (prefix(f.chunk), number, f.index, f.offset, f.sealed_size, f.plain_size, verified)
+                for f in locate(pack.table)
+            ],
+        )
+
+    def packs(self, state: int) -> list[Pack]:
+        rows = self._db.query(
+            "SELECT id, name, epoch, salt, size, generation FROM pack WHERE state = ? ORDER BY id", (state,)
+        )
+        return [Pack(*row) for row in rows]
+
+    def pack(self, number: int) -> Pack:
+        row = self._db.query_one("SELECT id, name, epoch, salt, size, generation FROM pack WHERE id = ?", (number,))
+        assert row is not None, "a location points at its pack"
+        return Pack(*row)
+
+    def find(self, chunk: ChunkId) -> list[Location]:
+        """Frames in stored or announced packs that should hold the chunk, verified ones first."""
+        rows = self._db.query(
+            "SELECT pack, idx, position, sealed_size, location.plain_size FROM location JOIN pack ON pack.id = pack"
+            " WHERE prefix = ? AND state <> 1 ORDER BY verified DESC, pack LIMIT 4",
+            (prefix(chunk),),
+        )
+        return [Location(*row) for row in rows]
+
+    def mark_verified(self, frames: Iterable[tuple[ChunkId, int, int]]) -> None:
+        """(chunk, pack, index) of frames this device has opened."""
+        self._db.executemany(
+            "UPDATE location SET verified = 1 WHERE prefix = ? AND pack = ? AND idx = ? AND verified = 0",
+            [(prefix(chunk), pack, index) for chunk, pack, index in frames],
+        )
+
+    def known(self, chunk: ChunkId) -> bool:
+        """Whether some pack, entry or queued upload covers the chunk already."""
+        return bool(
+            self._db.scalar("SELECT 1 FROM location WHERE prefix = ? LIMIT 1", (prefix(chunk),))
+            or self._db.scalar("SELECT 1 FROM inline_chunk WHERE chunk = ?", (chunk,))
+            or self._db.scalar("SELECT 1 FROM upload WHERE chunk = ?", (chunk,))
+        )
+
+    # Chunks inside entries, and chunks of chunk lists.
+
+    def add_inline(self, chunk: ChunkId, feed: FeedId, seq: int, index: int) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO inline_chunk (chunk, feed, seq, idx) VALUES (?, ?, ?, ?)", (chunk, feed, seq, index)
+        )
+
+    def find_inline(self, chunk: ChunkId) -> tuple[FeedId, int, int] | None:
+        """(feed, seq, record index) of an entry that carries the chunk."""
+        row = self._db.query_one("SELECT feed, seq, idx FROM inline_chunk WHERE chunk = ?", (chunk,))
+        return None if row is None else (FeedId(row[0]), row[1], row[2])
+
+    def add_list_chunk(self, chunk: ChunkId, data: bytes) -> None:
+        self._db.execute("INSERT OR IGNORE INTO list_chunk (chunk, data) VALUES (?, ?)", (chunk, data))
+
+    def list_chunk(self, chunk: ChunkId) -> bytes | None:
+        found: bytes | None = self._db.scalar("SELECT data FROM list_chunk WHERE chunk = ?", (chunk,))
+        return found
+
+    # The upload queue. `pack` is set while a chunk travels in a pack that is not confirmed yet.
+
+    def queue_upload(self, chunks: Iterable[tuple[ChunkId, int]]) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO upload (chunk, size) VALUES (?, ?)", chunks)
+
+    def uploads(self, after: int, limit: int = 1000) -> list[tuple[int, ChunkId, int]]:
+        """(id, chunk, size) of queued chunks that are in no pack yet."""
+        rows = self._db.query(
+            "SELECT id, chunk, size FROM upload WHERE pack IS NULL AND id > ? ORDER BY id LIMIT ?", (after, limit)
+        )
+        return [(number, ChunkId(chunk), size) for number, chunk, size in rows]
+
+    def upload_bytes(self) -> int:
+        return int(self._db.scalar("SELECT coalesce(sum(size), 0) FROM upload"))
+
+    def drop_uploads(self, numbers: Iterable[int]) -> None:
+        self._db.executemany("DELETE FROM upload WHERE id = ?", [(number,) for number in numbers])
+
+    def seal(self, pack: PackLocations, numbers: Iterable[int]) -> None:
+        """Write down a pack about to be sent, and which queued chunks travel in it."""
+        self.add_pack(pack, SEALED)
+        number = self._db.scalar("SELECT id FROM pack WHERE name = ?", (pack.name,))
+        self._db.executemany("UPDATE upload SET pack = ? WHERE id = ?", [(number, upload) for upload in numbers])
+        self._db.execute("UPDATE pack SET chunks = ? WHERE id = ?", (pack.table, number))
+
+    def confirm(self, name: PackName) -> PackLocations | None:
+        """A store holds the pack: its chunks leave the queue. Returns what its record must say, once."""
+        row = self._db.query_one(
+            "SELECT id, epoch, salt, size, generation, chunks FROM pack WHERE name = ? AND state = 1", (name,)
+        )
+        if row is None:
+            return None
+        number, epoch, salt, size, generation, table = row
+        self._db.execute("UPDATE pack SET state = 2, chunks = NULL WHERE id = ?", (number,))
+        self._db.execute("DELETE FROM upload WHERE pack = ?", (number,))
+        return PackLocations(name, EpochId(epoch), salt, size, generation, table)
+
+    def abandon(self, name: PackName) -> None:
+        """The pack never arrived: its chunks go back to the queue."""
+        number = self._db.scalar("SELECT id FROM pack WHERE name = ? AND state = 1", (name,))
+        if number is not None:
+            self._db.execute("DELETE FROM location WHERE pack = ?", (number,))
+            self._db.execute("UPDATE upload SET pack = NULL WHERE pack = ?", (number,))
+            self._db.execute("DELETE FROM pack WHERE id = ?", (number,))

@@ -1,0 +1,150 @@
+"""How paths, vectors and contents stand in SQL columns: the one place that knows.
+
+A path is two columns, its parent joined by `/` and its last name. Vectors and contents are msgpack blobs. A chunk id is
+indexed by its first 8 bytes as a signed integer; whoever finds a row by prefix verifies the content against the full id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2psync.encoding import Fields, decode, encode
+from p2psync.ids import ChunkId, FeedId, RecordHash
+from p2psync.index.paths import Path, join, split
+from p2psync.index.versions import NO_CONTENT, Content, Dot, Kind, Vector, Version
+
+_BLOB_MAX = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """A file as it was when this device last agreed with it."""
+
+    dev: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    def same_file(self, other: Fingerprint) -> bool:
+        """Equal but for ctime, which a rename changes."""
+        return (self.dev, self.inode, self.size, self.mtime_ns) == (other.dev, other.inode, other.size, other.mtime_ns)
+
+
+NOTHING = Fingerprint(0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """What this disk holds at a path."""
+
+    path: Path
+    dot: Dot
+    hash: RecordHash
+    kind: Kind
+    vector: Vector
+    fingerprint: Fingerprint
+    mode: int = 0
+    target: bytes | None = None
+    content: Content = NO_CONTENT
+
+    @property
+    def live(self) -> bool:
+        return self.kind is not Kind.DELETED
+
+    def same_state(self, version: Version) -> bool:
+        """Whether a user would see no difference but for mode and modification time."""
+        if self.kind is not version.kind:
+            return False
+        if self.kind is Kind.FILE:
+            mine, yours = self.content, version.content
+            return (mine.generation, mine.depth, mine.chunks) == (yours.generation, yours.depth, yours.chunks)
+        return self.target == version.target
+
+
+def prefix(chunk: ChunkId | bytes) -> int:
+    return int.from_bytes(chunk[:8], "big", signed=True)
+
+
+def columns(path: Path) -> tuple[bytes, bytes]:
+    return join(path[:-1]), path[-1]
+
+
+def path_of(directory: bytes, name: bytes) -> Path:
+    return (*split(directory), name)
+
+
+def encode_vector(vector: Vector) -> bytes:
+    return encode([[feed, seq] for feed, seq in sorted(vector.items())])
+
+
+def decode_vector(data: bytes) -> Vector:
+    return {FeedId(feed): seq for feed, seq in decode(data, _BLOB_MAX)}
+
+
+def encode_content(content: Content) -> bytes | None:
+    if not content.chunks and not content.parameters[1]:
+        return None
+    return encode([content.generation, content.parameters, content.depth, content.chunks])
+
+
+def decode_content(data: bytes | None) -> Content:
+    if data is None:
+        return NO_CONTENT
+    generation, parameters, depth, chunks = decode(data, _BLOB_MAX)
+    return Content(generation=generation, parameters=parameters, depth=depth, chunks=chunks)
+
+
+PLACED_COLUMNS = (
+    "dir, name, feed, seq, idx, hash, kind, vector, dev, inode, size, mtime_ns, ctime_ns, mode, target, content"
+)
+
+
+def placed_row(placed: Placed) -> tuple[object, ...]:
+    seen = placed.fingerprint
+    return (
+        *columns(placed.path), placed.dot.feed, placed.dot.seq, placed.dot.index, placed.hash, placed.kind,
+        encode_vector(placed.vector), seen.dev, _signed(seen.inode), seen.size, seen.mtime_ns, seen.ctime_ns,
+        placed.mode, placed.target, encode_content(placed.content),
+    )  # fmt: skip
+
+
+def placed_of(row: tuple[object, ...]) -> Placed:
+    directory, name, feed, seq, index, record, kind, vector, dev, inode, size, mtime, ctime, mode, target, content = row
+    return Placed(
+        path=path_of(directory, name), dot=Dot(FeedId(feed), seq, index), hash=RecordHash(record),  # type: ignore[arg-type]
+        kind=Kind(kind), vector=decode_vector(vector),  # type: ignore[arg-type]
+        fingerprint=Fingerprint(dev, _unsigned(inode), size, mtime, ctime),  # type: ignore[arg-type]
+        mode=mode, target=target, content=decode_content(content),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _signed(inode: int) -> int:
+    """SQLite integers are signed 64 bit, inode numbers unsigned."""
+    return inode - (1 << 64) if inode >= 1 << 63 else inode
+
+
+def _unsigned(inode: int) -> int:
+    return inode + (1 << 64) if inode < 0 else inode
+
+
+def encode_placed(placed: Placed | None) -> bytes | None:
+    """A placed row as one blob, for intents."""
+    return None if placed is None else encode([*placed_row(placed)])
+
+
+def decode_placed(data: bytes | None) -> Placed | None:
+    return None if data is None else placed_of(decode(data, _BLOB_MAX))
+
+
+def encode_fingerprint(fingerprint: Fingerprint) -> bytes:
+    return encode([fingerprint.dev, fingerprint.inode, fingerprint.size, fingerprint.mtime_ns, fingerprint.ctime_ns])
+
+
+def decode_fingerprint(data: bytes) -> Fingerprint:
+    fields = Fields(decode(data, 256), "fingerprint", at_least=5)
+    high = (1 << 64) - 1
+    return Fingerprint(
+        fields.integer("dev", 0, high), fields.integer("inode", 0, high), fields.integer("size"),
+        fields.integer("mtime", -high, high), fields.integer("ctime", -high, high),
+    )  # fmt: skip

@@ -1,0 +1,207 @@
+"""Versions and what is wanted: the frontier of every path and the outcome of merging it.
+
+`apply` takes a version into its path's frontier; `refresh` recomputes what should stand at the touched paths, derived
+conflict copies included, and keeps the `need` queue true. Decisions are `index/merge.py`'s; this is their bookkeeping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from p2psync.catalog.placed import PlacedFiles
+from p2psync.catalog.rows import columns, decode_vector, encode_vector, path_of
+from p2psync.errors import BugError
+from p2psync.ids import FeedId
+from p2psync.index.merge import DerivedCopy, Outcome, add_version, decide, derive_copies
+from p2psync.index.paths import Path
+from p2psync.index.records import decode_version
+from p2psync.index.versions import Dot, Kind, Vector, Version
+from p2psync.store.sqlite import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What should stand at `path`. `source` is set for a derived conflict copy: the path whose loser it is."""
+
+    path: Path
+    dot: Dot
+    kind: Kind
+    size: int
+    vector: Vector
+    source: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    id: int
+    path: Path
+    live: bool
+    size: int
+
+
+class Versions:
+    def __init__(self, database: Database, placed: PlacedFiles, short_device: Callable[[FeedId], str]) -> None:
+        """`short_device` gives a feed owner's seven-character id, for conflict names."""
+        self._db, self._placed, self._short_device = database, placed, short_device
+
+    def frontier(self, path: Path) -> list[Version]:
+        rows = self._db.query("SELECT feed, seq, idx, data FROM version WHERE dir = ? AND name = ?", columns(path))
+        return [decode_version(data, Dot(FeedId(feed), seq, index)) for feed, seq, index, data in rows]
+
+    def version(self, path: Path, dot: Dot) -> Version | None:
+        """The version with this dot, if it is in the frontier of its path."""
+        row = self._db.query_one(
+            "SELECT data FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
+            (*columns(path), dot.feed, dot.seq),
+        )
+        return None if row is None else decode_version(row[0], dot)
+
+    def apply(self, version: Version, data: bytes) -> None:
+        """Take a version into its path's frontier (`data` is its record). Call `refresh` for the path afterwards."""
+        place = columns(version.path)
+        old = self.frontier(version.path)
+        new = add_version(old, version)
+        for gone in old:
+            if gone not in new:
+                self._db.execute(
+                    "DELETE FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
+                    (*place, gone.dot.feed, gone.dot.seq),
+                )
+        if new and new[-1] is version:
+            self._db.execute(
+                "INSERT INTO version (dir, name, feed, seq, idx, data) VALUES (?, ?, ?, ?, ?, ?)",
+                (*place, version.dot.feed, version.dot.seq, version.dot.index, data),
+            )
+        if version.origin is not None and version.origin.path != version.path:
+            self._db.execute(
+                "INSERT OR IGNORE INTO settled (dir, name, feed, seq) VALUES (?, ?, ?, ?)",
+                (*columns(version.origin.path), version.origin.dot.feed, version.origin.dot.seq),
+            )
+
+    def refresh(self, paths: Iterable[Path]) -> None:
+        """Recompute what should stand at these paths (and at paths their conflict copies touch)."""
+        waiting, done = list(paths), set()
+        while waiting:
+            path = waiting.pop()
+            if path not in done:
+                done.add(path)
+                waiting += self._refresh_one(path)
+
+    def _refresh_one(self, path: Path) -> list[Path]:
+        frontier = self.frontier(path)
+        if not frontier:
+            return []
+        before = self.wanted(path)
+        outcome = decide(frontier)
+        self._set_wanted(path, outcome.winner, outcome.vector, None)
+        self._refresh_copies(path, outcome)
+        again = [before.source] if before is not None and before.source is not None else []
+        origin = outcome.winner.origin
+        if origin is not None and origin.path != path and self.wanted(origin.path) is not None:
+            again.append(origin.path)
+        return again
+
+    def _refresh_copies(self, path: Path, outcome: Outcome) -> None:
+        place = columns(path)
+        held = {
+            path_of(*row)
+            for row in self._db.query("SELECT dir, name FROM wanted WHERE source_dir = ? AND source_name = ?", place)
+        }
+        copies: list[DerivedCopy] = []
+        if outcome.losers:
+            settled = {
+                (feed, seq)
+                for feed, seq in self._db.query("SELECT feed, seq FROM settled WHERE dir = ? AND name = ?", place)
+            }
+            dots = {v.dot for v in outcome.losers if (v.dot.feed, v.dot.seq) in settled}
+            copies = derive_copies(
+                outcome.losers, lambda v: self._short_device(v.dot.feed), lambda p: self._taken(p, path), dots
+            )
+        for stale in held - {copy.path for copy in copies}:
+            self._db.execute("DELETE FROM wanted WHERE dir = ? AND name = ?", columns(stale))
+            self.check_need(stale)
+        for copy in copies:
+            self._set_wanted(copy.path, copy.loser, copy.loser.vector, path)
+
+    def _taken(self, path: Path, source: Path) -> bool:
+        held = self.wanted(path)
+        return held is not None and held.source != source
+
+    def _set_wanted(self, path: Path, version: Version, vector: Vector, source: Path | None) -> None:
+        self._db.execute(
+            "INSERT INTO wanted (dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (dir, name) DO UPDATE SET feed = excluded.feed,"
+            " seq = excluded.seq, idx = excluded.idx, kind = excluded.kind, size = excluded.size,"
+            " vector = excluded.vector, source_dir = excluded.source_dir, source_name = excluded.source_name",
+            (
+                *columns(path), version.dot.feed, version.dot.seq, version.dot.index, version.kind, version.size,
+                encode_vector(vector), *(columns(source) if source is not None else (None, None)),
+            ),
+        )  # fmt: skip
+        self.check_need(path)
+
+    # What is wanted, and what follows for the disk.
+
+    _WANTED = "dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name"
+
+    def wanted(self, path: Path) -> Wanted | None:
+        row = self._db.query_one(f"SELECT {self._WANTED} FROM wanted WHERE dir = ? AND name = ?", columns(path))
+        if row is None:
+            return None
+        directory, name, feed, seq, index, kind, size, vector, source_dir, source_name = row
+        source = None if source_dir is None else path_of(source_dir, source_name)
+        dot = Dot(FeedId(feed), seq, index)
+        return Wanted(path_of(directory, name), dot, Kind(kind), size, decode_vector(vector), source)
+
+    def wanted_version(self, wanted: Wanted) -> Version:
+        """The version behind a wanted row; for a derived copy, the loser as it stands at its source path."""
+        found = self.version(wanted.source or wanted.path, wanted.dot)
+        if found is None:
+            raise BugError("a wanted row names a version that is in no frontier")
+        return found
+
+    def check_need(self, path: Path) -> None:
+        """Queue the path if the disk does not hold what is wanted; take it off the queue if it does."""
+        wanted, placed = self.wanted(path), self._placed.get(path)
+        live = wanted is not None and wanted.kind is not Kind.DELETED
+        if wanted is None or not live:
+            needed = placed is not None and (placed.live or (wanted is not None and placed.dot != wanted.dot))
+            # A deletion of something this disk never held asks nothing of it.
+        else:
+            needed = placed is None or placed.dot != wanted.dot or placed.vector != wanted.vector
+        if needed:
+            self._db.execute(
+                "INSERT INTO need (dir, name, live, size) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (dir, name) DO UPDATE SET live = excluded.live, size = excluded.size",
+                (*columns(path), live, wanted.size if wanted is not None and live else 0),
+            )
+        else:
+            self._db.execute("DELETE FROM need WHERE dir = ? AND name = ?", columns(path))
+
+    def needs(self, live: bool, after: int, limit: int = 1000) -> list[Need]:
+        """Queued paths with id above `after`, oldest first."""
+        rows = self._db.query(
+            "SELECT id, dir, name, live, size FROM need WHERE live = ? AND id > ? ORDER BY id LIMIT ?",
+            (live, after, limit),
+        )
+        return [
+            Need(number, path_of(directory, name), bool(alive), size) for number, directory, name, alive, size in rows
+        ]
+
+    def needed(self) -> tuple[int, int]:
+        """(files, bytes) still to be brought to this disk, deletions counted as files."""
+        files, size = self._db.query_one("SELECT count(*), coalesce(sum(size), 0) FROM need") or (0, 0)
+        return files, size
+
+    def totals(self) -> tuple[int, int, int]:
+        """(bytes wanted, bytes on this disk, derived conflict copies) of the whole folder."""
+        wanted = self._db.scalar("SELECT coalesce(sum(size), 0) FROM wanted WHERE kind <> 3")
+        held = self._db.scalar("SELECT coalesce(sum(size), 0) FROM placed WHERE kind = 0")
+        copies = self._db.scalar("SELECT count(*) FROM wanted WHERE source_dir IS NOT NULL")
+        return wanted, held, copies
+
+    def live_children(self, path: Path) -> bool:
+        """Whether anything is wanted alive directly inside this directory."""
+        directory = b"/".join(path)
+        return bool(self._db.scalar("SELECT 1 FROM wanted WHERE dir = ? AND kind <> 3 LIMIT 1", (directory,)))
