@@ -78,7 +78,7 @@ async def _work(store: DiskStore, clock: SettableClock) -> None:
         else:
             clock.time += DELETE_GRACE_SECONDS
             await store.collect(clock.now())
-        sys.stdout.buffer.raw.write(b".")  # type: ignore[attr-defined]
+        os.write(1, b".")
 
 
 async def main(directory: Path, steps: int) -> None:
