@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import Enum
 
 from spake2 import SPAKE2_A, SPAKE2_B
+from spake2.ed25519_basic import NotOnCurve
 from spake2.ed25519_group import Ed25519Group
 from spake2.spake2 import SPAKEError
 
@@ -116,7 +117,7 @@ class Exchange:
             if Ed25519Group.bytes_to_element(heard[1:]).to_bytes() != heard[1:]:
                 raise PeerError("the pairing message is not in canonical form")
             key: bytes = self._pake.finish(heard)
-        except (SPAKEError, ValueError, AssertionError, ArithmeticError) as error:
+        except (SPAKEError, NotOnCurve, ValueError, AssertionError, ArithmeticError) as error:
             raise PeerError(f"the pairing message is not a valid one ({type(error).__name__})") from None
         said = (self.said, heard) if self._side is Side.ADMIN else (heard, self.said)
         return Proof(self._code.nameplate, key, *said)
