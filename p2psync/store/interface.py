@@ -56,7 +56,10 @@ class Usage:
 
 
 class BlindStore(ABC):
-    """About ten verbs. All may raise LinkLost (remote carriers), StorageError (local ones), AccessRefused."""
+    """About ten verbs. All may raise LinkLost (remote carriers), StorageError (local ones), AccessRefused.
+
+    A key of none of the three forms is a PeerError in every verb, and so is a LIST request that is not ASCII.
+    """
 
     @abstractmethod
     async def put(self, objects: Sequence[tuple[ObjectKey, Ciphertext]]) -> None:

@@ -94,6 +94,12 @@ async def test_a_malformed_key_is_a_peer_error_in_every_verb(store: BlindStore, 
         await store.restore([bad])
 
 
+@pytest.mark.parametrize(("prefix", "after"), [("e/é", ""), ("", "\ud800"), ("\udcff", "x")])
+async def test_a_list_request_that_is_not_ascii_is_a_peer_error(store: BlindStore, prefix: str, after: str) -> None:
+    with pytest.raises(PeerError):
+        await store.list(prefix, after)
+
+
 @pytest.mark.parametrize("bad", [damaged(thing) for thing in (ALL[0], PACK, ENVELOPE)], ids=lambda bad: bad[0][:6])
 async def test_one_bad_object_keeps_out_its_whole_batch(store: BlindStore, bad: BlindObject) -> None:
     with pytest.raises((IntegrityError, PeerError)):

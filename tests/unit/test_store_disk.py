@@ -274,7 +274,7 @@ async def check_old_or_new(directory: Path, acknowledged: int) -> None:
         assert (await store.usage()).stored_bytes == sum(map(len, bytes_of.values()))
 
 
-@pytest.mark.parametrize("steps", [9, 30, 45])
+@pytest.mark.parametrize("steps", [55, 85, 120])
 async def test_a_kill_leaves_the_old_or_the_new_state(tmp_path: Path, steps: int) -> None:
     killed, acknowledged = run_until_killed(tmp_path / "store", steps)
     assert killed
