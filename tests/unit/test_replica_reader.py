@@ -1,0 +1,168 @@
+"""The reader: a description of one state of a file, or an error."""
+
+from __future__ import annotations
+
+import os
+import random
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path as FilePath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2psync.chunking.chunker import Chunker, Parameters
+from p2psync.crypto.hashing import keyed_hash
+from p2psync.limits import CHUNK_MAX, KIB, MIB
+from p2psync.replica import reader
+from p2psync.replica.filesystem import NotRegularFile, Path
+from p2psync.replica.local_filesystem import LocalFilesystem
+from p2psync.replica.open_files import LocalOpenFile
+from p2psync.replica.reader import CHUNK_ENTRY, ChangedWhileRead, Content, ReadStopped, read_content
+
+KEY = bytes(range(32))
+SEED = 0x1234_5678_9ABC_DEF0
+FILE = (b"file",)
+
+
+def describe(data: bytes) -> bytes:
+    """What the chunk list must be, from the whole content at once."""
+    parts, at = [], 0
+    for length in Chunker(Parameters.for_size(len(data)), SEED).cut(data, True):
+        parts.append(keyed_hash(KEY, data[at : at + length]) + length.to_bytes(4, "big"))
+        at += length
+    return b"".join(parts)
+
+
+def read(root: FilePath, inline_limit: int = 64 * KIB) -> Content:
+    with LocalFilesystem(root) as disk:
+        return read_content(disk, FILE, chunk_key=KEY, seed=SEED, inline_limit=inline_limit)
+
+
+SIZES = [0, 1, 64 * KIB, 64 * KIB + 1, 300 * KIB, MIB, 3 * MIB - 1, 9 * MIB + 77]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_description_is_that_of_the_whole_content(tmp_path: FilePath, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    (tmp_path / "file").write_bytes(data)
+    content = read(tmp_path)
+    assert content.chunks == describe(data)
+    assert content.parameters == Parameters.for_size(size)
+    assert content.stat.size == size
+    assert content.inline == (data if size <= 64 * KIB else None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fill", [b"", b"\0"])
+def test_a_large_file_is_described_like_a_small_one(tmp_path: FilePath, fill: bytes) -> None:
+    data = random.Random(1).randbytes(33 * MIB) + fill * (20 * MIB) + random.Random(2).randbytes(33 * MIB + 5)
+    (tmp_path / "file").write_bytes(data)
+    assert read(tmp_path).chunks == describe(data)
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=st.integers(0, 3 * MIB), inline_limit=st.sampled_from([0, 1000, 2 * MIB]), window=st.integers(0, 9999))
+def test_no_size_or_window_changes_a_description(
+    tmp_path_factory: pytest.TempPathFactory, size: int, inline_limit: int, window: int
+) -> None:
+    root = tmp_path_factory.mktemp("sizes")
+    data = random.Random(size).randbytes(size)
+    (root / "file").write_bytes(data)
+    view = memoryview(bytearray(2 * MIB + window))
+    try:
+        reader._windows.view = view
+        content = read(root, inline_limit)
+    finally:
+        del reader._windows.view
+    assert content.chunks == describe(data)
+    assert (content.inline is not None) == (size <= inline_limit)
+
+
+def test_an_empty_file_has_no_chunks(tmp_path: FilePath) -> None:
+    (tmp_path / "file").touch()
+    content = read(tmp_path)
+    assert content.chunks == b"" and content.inline == b""
+
+
+def test_content_is_not_shown(tmp_path: FilePath) -> None:
+    (tmp_path / "file").write_bytes(b"a private thought")
+    assert "private" not in repr(read(tmp_path))
+
+
+def grow(path: FilePath) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def overwrite(path: FilePath) -> None:
+    with path.open("r+b") as file:
+        file.write(b"other")
+    os.utime(path, ns=(5, 5))
+
+
+@pytest.mark.parametrize("size", [10, 5 * MIB], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "change", [grow, overwrite, lambda path: os.truncate(path, 3)], ids=["grows", "is overwritten", "shrinks"]
+)
+def test_a_file_that_changes_while_read_is_no_version(
+    tmp_path: FilePath, size: int, change: Callable[[FilePath], None]
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(random.Random(1).randbytes(size))
+
+    class Meddling(LocalOpenFile):
+        def read_into(self, buffer: memoryview, offset: int) -> int:
+            done = super().read_into(buffer, offset)
+            change(path)
+            return done
+
+        def read(self, offset: int, length: int) -> bytes:
+            change(path)
+            return super().read(offset, length)
+
+    class MeddledDisk(LocalFilesystem):
+        @contextmanager
+        def open_file(self, path: Path) -> Iterator[LocalOpenFile]:
+            descriptor = self._open_for_reading(path)
+            try:
+                yield Meddling(descriptor)
+            finally:
+                os.close(descriptor)
+
+    with MeddledDisk(tmp_path) as disk, pytest.raises(ChangedWhileRead, match="file"):
+        read_content(disk, FILE, chunk_key=KEY, seed=SEED, inline_limit=100)
+
+
+def test_a_huge_sparse_file_is_left_when_asked_and_needs_little_memory(tmp_path: FilePath) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(1 << 40)
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 10
+
+    tracemalloc.start()
+    with LocalFilesystem(tmp_path) as disk, pytest.raises(ReadStopped):
+        read_content(disk, FILE, chunk_key=KEY, seed=SEED, inline_limit=0, should_stop=should_stop)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert asked == 11
+    assert peak < 3 * CHUNK_MAX
+
+
+def test_what_is_no_plain_file_is_not_read(tmp_path: FilePath) -> None:
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(NotRegularFile):
+        read(tmp_path)
+
+
+def test_an_entry_is_an_id_and_a_length(tmp_path: FilePath) -> None:
+    (tmp_path / "file").write_bytes(b"hello")
+    content = read(tmp_path)
+    assert len(content.chunks) == CHUNK_ENTRY
+    assert content.chunks == keyed_hash(KEY, b"hello") + b"\0\0\0\x05"
