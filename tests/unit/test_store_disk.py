@@ -223,6 +223,27 @@ async def test_collected_packs_leave_no_file_and_do_not_come_back(tmp_path: Path
         assert (await store.usage()).stored_bytes == 0
 
 
+async def test_a_collection_that_fails_midway_leaves_nothing_that_only_seems_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SettableClock()
+
+    def full(*arguments: object) -> None:
+        raise StorageError("the disk is full")
+
+    async with open_store(tmp_path, clock) as store:
+        await store.put([PACK])
+        await store.delete([PACK[0]])
+        with monkeypatch.context() as patch:
+            patch.setattr(ObjectRows, "forget", full)
+            with pytest.raises(StorageError):
+                await store.collect(clock.now() + DELETE_GRACE_SECONDS)
+        with pytest.raises(NotFound):
+            await store.restore([PACK[0]])
+        await store.put([PACK])
+        assert await store.get(PACK[0]) == PACK[1]
+
+
 async def test_an_unusable_directory_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="file"):
