@@ -57,6 +57,8 @@ LINK_CREDIT = 4 * MIB
 """Body bytes a sender may have outstanding before the receiver grants more."""
 REQUESTS_IN_FLIGHT = 64
 LIST_PAGE = 1000
+FLAGS_MAX = 1000
+"""Flags a store reports at once, in key order: a member who floods a feed with gaps costs no more memory."""
 KEYS_PER_REQUEST = 256
 
 # Pairing (protocol, "Pairing").

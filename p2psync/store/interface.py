@@ -53,6 +53,7 @@ class Usage:
     stored_bytes: int
     quota: int | None
     flagged: dict[ObjectKey, Flag] = field(default_factory=dict)
+    """The first FLAGS_MAX in key order."""
 
 
 class BlindStore(ABC):

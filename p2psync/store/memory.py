@@ -12,6 +12,7 @@ import trio
 
 from p2psync.errors import NotFound, QuotaExceeded
 from p2psync.ids import Ciphertext, EntryHash, FeedId
+from p2psync.limits import FLAGS_MAX
 from p2psync.sealed.keys import ObjectKey, parse_key
 from p2psync.seams import Clock
 from p2psync.store.batch import Incoming, check_batch, check_keys, check_position, check_range
@@ -150,4 +151,4 @@ def _flags(held: list[Incoming]) -> dict[ObjectKey, Flag]:
             flags[item.key] = Flag.SIBLING
         elif item.seq > 1 and item.previous not in branches.get((item.feed, item.seq - 1), set()):
             flags[item.key] = Flag.GAP
-    return flags
+    return {key: flags[key] for key in sorted(flags)[:FLAGS_MAX]}

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from p2psync.errors import NotFound, QuotaExceeded
 from p2psync.ids import Ciphertext, EntryHash, FeedId
-from p2psync.limits import LIST_PAGE
+from p2psync.limits import FLAGS_MAX, LIST_PAGE
 from p2psync.sealed.keys import ObjectKey
 from p2psync.store.batch import Incoming
 from p2psync.store.board import Change
@@ -26,12 +26,14 @@ _SIBLINGS = """
     SELECT key FROM object AS this WHERE feed IS NOT NULL AND deleted_at IS NULL AND EXISTS (
         SELECT 1 FROM object AS other
         WHERE other.feed = this.feed AND other.seq = this.seq AND other.hash <> this.hash AND other.deleted_at IS NULL)
+    ORDER BY feed, seq, hash LIMIT ?
 """
 _GAPS = """
     SELECT key FROM object AS this WHERE feed IS NOT NULL AND seq > 1 AND deleted_at IS NULL AND NOT EXISTS (
         SELECT 1 FROM object AS before
         WHERE before.feed = this.feed AND before.seq = this.seq - 1 AND before.hash = this.previous
             AND before.deleted_at IS NULL)
+    ORDER BY feed, seq, hash LIMIT ?
 """
 _LAST_CHARACTER = "\x7f"
 """Sorts behind every key with the same prefix; LIST requests are ASCII (`batch.check_position`)."""
@@ -151,8 +153,9 @@ class ObjectRows:
 
     def flags(self) -> dict[ObjectKey, Flag]:
         """Siblings and gaps among the entries held; a sibling that also leaves a gap is flagged as a sibling."""
-        flags = {ObjectKey(row[0]): Flag.GAP for row in self._database.query(_GAPS)}
-        return flags | {ObjectKey(row[0]): Flag.SIBLING for row in self._database.query(_SIBLINGS)}
+        flags = {ObjectKey(row[0]): Flag.GAP for row in self._database.query(_GAPS, (FLAGS_MAX,))}
+        flags |= {ObjectKey(row[0]): Flag.SIBLING for row in self._database.query(_SIBLINGS, (FLAGS_MAX,))}
+        return {key: flags[key] for key in sorted(flags)[:FLAGS_MAX]}
 
     def totals(self) -> tuple[int, int]:
         """(objects held, bytes stored); hidden ones count in the second only."""

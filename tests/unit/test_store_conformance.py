@@ -9,6 +9,8 @@ import pytest
 import trio
 import trio.testing
 
+import p2psync.store.memory
+import p2psync.store.rows
 from p2psync.errors import IntegrityError, NotFound, PeerError, QuotaExceeded
 from p2psync.ids import Ciphertext, FeedId
 from p2psync.sealed.keys import ObjectKey, after_seq, entry_prefix
@@ -163,6 +165,17 @@ async def test_an_entry_that_follows_another_branch_than_the_one_held_is_a_gap(s
     assert (await store.usage()).flagged == {CHAIN[2].key: Flag.GAP}
 
 
+async def test_a_flood_of_gaps_is_reported_up_to_a_bound(store: BlindStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Property 65."""
+    for module in (p2psync.store.memory, p2psync.store.rows):
+        monkeypatch.setattr(module, "FLAGS_MAX", 3)
+    gaps = [make_entry(FEED, seq, CHAIN[0].hash) for seq in range(3, 13, 2)]
+    await store.put([*map(blind, gaps), blind(CHAIN[0]), blind(CHAIN[1]), blind(FORK)])
+    flagged = (await store.usage()).flagged
+    first = {CHAIN[1].key: Flag.SIBLING, FORK.key: Flag.SIBLING, gaps[0].key: Flag.GAP}
+    assert flagged == first
+
+
 async def test_the_head_is_the_smallest_hash_at_the_highest_seq(store: BlindStore) -> None:
     await store.put([blind(CHAIN[1]), blind(FORK), blind(CHAIN[0]), *map(blind, OTHER)])
     smallest = min(CHAIN[1].hash, FORK.hash)
@@ -221,7 +234,8 @@ async def test_every_change_wakes_the_watchers(store: BlindStore) -> None:
     revisions = [(await store.watch(-1)).revision]
     for change in (store.delete([PACK[0]]), store.restore([PACK[0]]), store.put([blind(FORK)])):
         await change
-        revisions.append((await store.watch(revisions[-1])).revision)
+        with trio.fail_after(20):
+            revisions.append((await store.watch(revisions[-1])).revision)
     assert revisions == sorted(set(revisions))
 
 
