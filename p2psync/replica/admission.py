@@ -1,0 +1,203 @@
+"""Admission: the judgement of an entry before anything of it counts, and its way into the catalog.
+
+Checks in order: chain, epoch, seal, membership it was written under, its author's binding and role, version vectors
+against what the author had seen. A record of the wrong type or form is flagged and skipped while the chain goes on; a
+record type this code does not know holds its feed; membership not seen yet makes the feed wait. Synchronous: it runs in
+a worker, one transaction a batch. Source: formats, "Entry", "Versions", "Identity, folder, membership".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from p2psync.catalog.feeds import FeedState
+from p2psync.catalog.locations import CLAIMED
+from p2psync.errors import IntegrityError, P2psyncError, PeerError
+from p2psync.ids import ZERO_HASH, FeedId, IdentityKey
+from p2psync.index.body import Body, decode_body
+from p2psync.index.membership import (
+    MAY_WRITE,
+    Membership,
+    NotYetKnown,
+    decode_bind,
+    decode_genesis_record,
+    decode_rotate,
+    folder_id,
+)
+from p2psync.index.paths import Path, show
+from p2psync.index.records import (
+    OPTIONAL_FROM,
+    RecordType,
+    UnknownRecord,
+    decode_inline,
+    decode_pack,
+    decode_version,
+    record_hash,
+    record_type,
+)
+from p2psync.index.versions import Dot, Version
+from p2psync.replica.context import Context
+from p2psync.sealed.entry import Entry, check_follows
+from p2psync.vault.entry import open_entry
+
+
+@dataclass(slots=True)
+class Admitted:
+    """What a batch brought. `refused` are (path or type, reason) of records that were flagged and skipped."""
+
+    entries: int = 0
+    waiting: str | None = None
+    """Why the batch stopped early although nothing is wrong with it."""
+    membership: bool = False
+
+
+def admit(context: Context, entries: Sequence[Entry]) -> Admitted:
+    """Admit consecutive entries of one feed, as far as they go.
+
+    IntegrityError (fork, bad seal) and PeerError (bad form) end it with nothing of the bad entry kept; what was
+    admitted before it stays.
+    """
+    result = Admitted()
+    touched: set[Path] = set()
+    failure: P2psyncError | None = None
+    with context.catalog.transaction():
+        for entry in entries:
+            try:
+                with context.catalog.transaction():
+                    _admit_one(context, entry, touched, result)
+            except (NotYetKnown, UnknownRecord) as error:
+                context.catalog.feeds.hold(entry.feed, str(error))
+                result.waiting = str(error)
+                break
+            except P2psyncError as error:
+                failure = error
+                break
+        context.catalog.versions.refresh(sorted(touched))
+    if failure is not None:
+        raise failure
+    return result
+
+
+def _admit_one(context: Context, entry: Entry, touched: set[Path], result: Admitted) -> None:
+    state = context.catalog.feeds.state(entry.feed)
+    if entry.seq <= state.seq:
+        _check_known(context, entry)
+        return
+    check_follows(entry, state.seq, state.hash)
+    try:
+        secret = context.secrets.epoch(entry.epoch)
+    except IntegrityError as error:
+        raise NotYetKnown(str(error)) from None
+    body = decode_body(open_entry(context.folder, secret, entry))
+    _apply(context, entry, body, state, touched, result)
+    result.entries += 1
+
+
+def _check_known(context: Context, entry: Entry) -> None:
+    held = context.catalog.feeds.entry(entry.feed, entry.seq)
+    if held is not None and held != entry.data:
+        raise IntegrityError(
+            f"feed {entry.feed.hex()[:8]} has two different entries {entry.seq}: its device was cloned or restored"
+        )
+
+
+def _apply(context: Context, entry: Entry, body: Body, state: FeedState, touched: set[Path], result: Admitted) -> None:
+    membership = context.membership
+    if not membership.known.issuperset(body.membership):
+        raise NotYetKnown("written under membership records not seen yet")
+    for data in body.records:
+        number = record_type(data)
+        if number < OPTIONAL_FROM and number not in _HANDLED:
+            raise UnknownRecord(f"record type {number} is not known here; update p2psync on this device")
+    staged = Staged(context, entry, body, membership)
+    staged.author = _author(context, entry, body, state, staged)
+    role = membership.role_of(staged.author)
+    if role is None:
+        raise NotYetKnown("its device is not a member yet, as far as this device has seen")
+    context.catalog.feeds.note_seen(entry.feed, body.heads)
+    staged.seen = context.catalog.feeds.seen(entry.feed)
+    staged.seen[entry.feed] = entry.seq
+    for index, data in enumerate(body.records):
+        number = record_type(data)
+        try:
+            if number < OPTIONAL_FROM and number not in MAY_WRITE[role]:
+                raise PeerError(f"a {role.name.lower()} may not write {RecordType(number).name.lower()} records")
+            staged.take(number, index, data)
+        except (PeerError, IntegrityError) as error:
+            context.trouble[f"entry {entry.feed.hex()[:8]}/{entry.seq}"] = f"a record was refused: {error}"
+    context.catalog.feeds.append(entry, staged.author)
+    touched |= staged.touched
+    result.membership |= staged.membership_changed
+
+
+def _author(context: Context, entry: Entry, body: Body, state: FeedState, staged: Staged) -> IdentityKey:
+    """Whose feed this is: known, or bound by the first record of entry 1 (which may hold the genesis beside it)."""
+    if state.identity is not None and state.seq > 0:
+        return IdentityKey(state.identity)
+    if entry.previous != ZERO_HASH or not body.records or record_type(body.records[0]) != RecordType.BIND:
+        raise PeerError("a feed that does not start with its binding")
+    bind = decode_bind(body.records[0], context.folder, entry.feed)
+    for data in body.records[1:2]:
+        if record_type(data) == RecordType.GENESIS and folder_id(decode_genesis_record(data)) == context.folder:
+            staged.take(RecordType.GENESIS, 1, data)
+    return bind.identity
+
+
+class Staged:
+    """One entry on its way into the catalog: takes its records one by one."""
+
+    def __init__(self, context: Context, entry: Entry, body: Body, membership: Membership) -> None:
+        self._context, self._entry, self._membership = context, entry, membership
+        self.author = IdentityKey(b"")
+        self.seen: dict[FeedId, int] = {}
+        self.touched: set[Path] = set()
+        self.membership_changed = False
+
+    def take(self, number: int, index: int, data: bytes) -> None:
+        match number:
+            case RecordType.FILE | RecordType.TOMBSTONE:
+                self._take_version(decode_version(data, Dot(self._entry.feed, self._entry.seq, index)), data)
+            case RecordType.CHUNK:
+                chunk = decode_inline(data)
+                generation = self._context.secrets.generations.get(chunk.generation)
+                if generation is None:
+                    raise PeerError("a chunk of a generation this device does not know")
+                self._context.catalog.locations.add_inline(
+                    generation.chunk_id(chunk.plain), self._entry.feed, self._entry.seq, index
+                )
+            case RecordType.PACK:
+                self._context.catalog.locations.add_pack(decode_pack(data), CLAIMED)
+            case RecordType.GENESIS:
+                known = record_hash(data) in self._membership.known  # read early, to learn who the author is
+                self._membership.apply_genesis(data)
+                if not known:
+                    self._keep_membership(data)
+            case RecordType.ADD:
+                self._membership.apply_add(data, self.author)
+                self._keep_membership(data)
+            case RecordType.ROTATE:
+                decode_rotate(data)
+            case _:
+                pass  # bind was read before; optional records are kept in the entry and passed on
+
+    def _keep_membership(self, data: bytes) -> None:
+        self._context.catalog.feeds.add_membership(self.author, data)
+        self.membership_changed = True
+
+    def _take_version(self, version: Version, data: bytes) -> None:
+        for feed, seq in version.vector.items():
+            if seq > self.seen.get(feed, 0):
+                raise PeerError(f"{show(version.path)}: its vector names what its author had not seen")
+        if version.path in self.touched:
+            raise PeerError(f"{show(version.path)} stands twice in one entry")
+        self._context.catalog.versions.apply(version, data)
+        self.touched.add(version.path)
+
+
+_HANDLED = frozenset(
+    {
+        RecordType.BIND, RecordType.GENESIS, RecordType.FILE, RecordType.TOMBSTONE, RecordType.CHUNK, RecordType.PACK,
+        RecordType.ADD, RecordType.ROTATE,
+    }
+)  # fmt: skip

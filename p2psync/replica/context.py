@@ -1,0 +1,91 @@
+"""What the parts of one replica share: the folder's catalog, keys and seams, and the signals between its tasks.
+
+Holds no decisions. `tree` is the lock between whoever looks at the tree (scanner) and whoever changes it (materialiser):
+under it, what the disk shows and what the catalog says of it agree. It is taken in worker threads for short steps only.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import trio
+
+from p2psync.catalog.catalog import Catalog
+from p2psync.catalog.keystore import FolderKeys
+from p2psync.ids import FeedId, FolderId
+from p2psync.index.membership import Membership
+from p2psync.index.paths import Path
+from p2psync.replica.filesystem import Filesystem
+from p2psync.seams import Clock, Randomness, Workers
+from p2psync.vault.device_keys import DeviceKeys
+from p2psync.vault.secrets import FolderSecrets
+
+
+class Signal:
+    """A level-triggered wake-up: `seen = signal.count` before looking, `await signal.wait(seen)` when done."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._event = trio.Event()
+
+    def notify(self) -> None:
+        self.count += 1
+        self._event.set()
+        self._event = trio.Event()
+
+    async def wait(self, seen: int) -> None:
+        while self.count == seen:
+            await self._event.wait()
+        await trio.lowlevel.checkpoint()
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    catalog: Catalog
+    keys: FolderKeys
+    device: DeviceKeys
+    membership: Membership
+    filesystem: Filesystem
+    clock: Clock
+    randomness: Randomness
+    workers: Workers
+    tree: threading.RLock = field(default_factory=threading.RLock)
+    feeds_grew: Signal = field(default_factory=Signal)
+    """Entries were appended, own or others': stores may lack them."""
+    work_arrived: Signal = field(default_factory=Signal)
+    """Needs, or places to fetch them from, have come."""
+    uploads_grew: Signal = field(default_factory=Signal)
+    """Chunks were queued for upload."""
+    look_again: Signal = field(default_factory=Signal)
+    """Directories in `dirty` must be scanned."""
+    changed: Signal = field(default_factory=Signal)
+    """Anything a status would show has changed."""
+    dirty: set[Path] = field(default_factory=set)
+    trouble: dict[str, str] = field(default_factory=dict)
+    """Standing troubles by subject (a disk, a pack at a store), one sentence each, until they pass."""
+
+    @property
+    def secrets(self) -> FolderSecrets:
+        return self.keys.secrets
+
+    @property
+    def folder(self) -> FolderId:
+        return self.keys.secrets.folder
+
+    @property
+    def own_feed(self) -> FeedId:
+        return FeedId(self.keys.feed.public)
+
+    def rescan(self, directories: set[Path]) -> None:
+        """Ask the scanner to look at these directories again."""
+        if directories:
+            self.dirty |= directories
+            self.look_again.notify()
+
+    def set_trouble(self, subject: str, sentence: str | None) -> None:
+        if sentence is None:
+            self.trouble.pop(subject, None)
+        else:
+            self.trouble[subject] = sentence
+        self.changed.notify()

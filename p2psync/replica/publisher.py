@@ -1,0 +1,275 @@
+"""The publisher: turns local changes into entries of this device's own feed, durably and in groups.
+
+A commit takes what the scanner found, checks under the tree lock that the catalog still says what the scanner compared
+with, and appends entries of at most 1 MiB. A local edit's vector is what was *placed* plus its own dot. Content that is
+the folder's already is adopted silently. New content of up to 64 KiB rides inside; the rest is queued for upload.
+Synchronous: it runs in a worker. Source: formats, "Entry", "Versions", "On disk".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
+from p2psync.chunking.chunker import Chunker, Parameters
+from p2psync.ids import ChunkId, IdentityKey, Plaintext, RecordHash
+from p2psync.index.body import ALL_HEADS_EVERY, Body, FeedHead, encode_body
+from p2psync.index.paths import Path
+from p2psync.index.records import (
+    InlineChunk,
+    encode_inline,
+    encode_version,
+    iterate_chunks,
+    record_hash,
+)
+from p2psync.index.versions import Content, Dot, Kind, Origin, Version
+from p2psync.limits import CHUNK_LIST_INLINE, ENTRY_BODY_MAX, INLINE_MAX
+from p2psync.replica.context import Context
+from p2psync.vault.entry import seal_entry
+
+_RECORDS_ROOM = ENTRY_BODY_MAX - 96 * 1024
+"""Bytes of records in one entry; the rest is for heads (100 devices: 8 KiB) and headers."""
+_RECORD_HEADER = 5
+_CHUNK_ROW = 36
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalChange:
+    """One path as the disk now shows it, against `base`, the placed row it was compared with.
+
+    For a file `rows` is its full chunk list and `inline` its bytes when they are few. `origin` names the path it was
+    renamed from; that path's own change stands in the same unit.
+    """
+
+    path: Path
+    kind: Kind
+    base: Placed | None
+    fingerprint: Fingerprint = NOTHING
+    mode: int = 0
+    target: bytes | None = None
+    parameters: tuple[int, int, int] = (0, 0, 0)
+    rows: bytes = b""
+    inline: Plaintext | None = None
+    origin: Placed | None = None
+
+
+Unit = tuple[LocalChange, ...]
+"""Changes that must stand in the same entry: one, or the two sides of a rename."""
+
+
+@dataclass(slots=True)
+class Committed:
+    versions: int = 0
+    adopted: int = 0
+    stale: int = 0
+    """Changes dropped because the catalog moved meanwhile; their directories must be scanned again."""
+    queued_bytes: int = 0
+
+
+def commit(context: Context, units: Sequence[Unit]) -> Committed:
+    """Publish these changes. On return they are durable in this device's feed (stores get them later)."""
+    result = Committed()
+    with context.tree, context.catalog.transaction():
+        writer = EntryWriter(context)
+        fresh = _new_chunks(context, units)
+        inline = sum(size for _, size in fresh.values()) <= INLINE_MAX and all(plain for plain, _ in fresh.values())
+        for unit in units:
+            if not all(_still(context, change) for change in unit):
+                result.stale += 1
+                context.dirty |= {change.path[:-1] for change in unit}
+                continue
+            remaining = [change for change in unit if not _adopt(context, change)]
+            result.adopted += len(unit) - len(remaining)
+            if remaining:
+                writer.begin_unit(sum(len(change.rows) + 512 for change in remaining))
+            for change in remaining:
+                chunks = _chunks_to_send(change, fresh)
+                if not inline:
+                    context.catalog.locations.queue_upload((chunk, size) for chunk, _, size in chunks)
+                    result.queued_bytes += sum(size for _, _, size in chunks)
+                writer.add_version(change, [(chunk, plain) for chunk, plain, _ in chunks if plain] if inline else [])
+                result.versions += 1
+        writer.flush()
+    return result
+
+
+def _still(context: Context, change: LocalChange) -> bool:
+    """Whether the catalog still says of the path what the scanner compared with."""
+    held = context.catalog.placed.get(change.path)
+    if change.base is None:
+        return held is None
+    return held is not None and (held.dot, held.vector, held.fingerprint) == (
+        change.base.dot, change.base.vector, change.base.fingerprint,
+    )  # fmt: skip
+
+
+def _new_chunks(context: Context, units: Sequence[Unit]) -> dict[ChunkId, tuple[Plaintext | None, int]]:
+    """Chunks of these changes that nothing covers yet, with their bytes where the scanner kept them."""
+    fresh: dict[ChunkId, tuple[Plaintext | None, int]] = {}
+    for change in (change for unit in units for change in unit):
+        rows = list(iterate_chunks(change.rows))
+        for chunk, size in rows:
+            if ChunkId(chunk) not in fresh and not context.catalog.locations.known(ChunkId(chunk)):
+                fresh[ChunkId(chunk)] = (change.inline if len(rows) == 1 else None, size)
+    return fresh
+
+
+def _chunks_to_send(
+    change: LocalChange, fresh: dict[ChunkId, tuple[Plaintext | None, int]]
+) -> list[tuple[ChunkId, Plaintext | None, int]]:
+    found = []
+    for chunk, _ in iterate_chunks(change.rows):
+        held = fresh.pop(ChunkId(chunk), None)
+        if held is not None:
+            found.append((ChunkId(chunk), *held))
+    return found
+
+
+def _adopt(context: Context, change: LocalChange) -> bool:
+    """If the folder already wants exactly what the disk shows, take the folder's version over without publishing."""
+    wanted = context.catalog.versions.wanted(change.path)
+    if wanted is None or wanted.kind is not change.kind:
+        return False
+    version = context.catalog.versions.wanted_version(wanted)
+    if change.base is not None and change.base.dot == wanted.dot and change.base.vector == wanted.vector:
+        same_meta = version.mode == change.mode and version.mtime_ns == change.fingerprint.mtime_ns
+        if change.kind is Kind.FILE and not same_meta:
+            return False
+    if change.kind is Kind.FILE:
+        rows = file_rows(context, version)
+        if rows != change.rows or (change.base is not None and version.mode != change.mode):
+            return False
+    elif version.target != change.target or (change.base is not None and version.mode != change.mode):
+        return False
+    placed = Placed(
+        path=change.path, dot=wanted.dot, hash=version.hash, kind=change.kind, vector=wanted.vector,
+        fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
+    )  # fmt: skip
+    context.catalog.placed.put(placed, change.rows)
+    context.catalog.versions.check_need(change.path)
+    return True
+
+
+def file_rows(context: Context, version: Version) -> bytes | None:
+    """A file version's full chunk list; None while parts of a long list are not here yet."""
+    if version.content.depth == 0:
+        return version.content.chunks
+    parts = [context.catalog.locations.list_chunk(ChunkId(c)) for c, _ in iterate_chunks(version.content.chunks)]
+    return None if None in parts else b"".join(part for part in parts if part is not None)
+
+
+class EntryWriter:
+    """Collects records and appends them to the own feed as few entries as fit. Use inside a transaction."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._state = context.catalog.feeds.state(context.own_feed)
+        self._records: list[bytes] = []
+        self._size = 0
+        self._versions: list[tuple[Version, bytes, LocalChange]] = []
+
+    @property
+    def seq(self) -> int:
+        """The number the next entry will have."""
+        return self._state.seq + 1
+
+    def begin_unit(self, size: int) -> None:
+        """Make sure that what follows, about `size` bytes, goes into one entry."""
+        if self._records and self._size + size > _RECORDS_ROOM:
+            self.flush()
+
+    def add_record(self, data: bytes) -> int:
+        """Add a record; returns its index in the entry. Records that must stand together need `begin_unit`."""
+        self.begin_unit(len(data) + _RECORD_HEADER)
+        self._records.append(data)
+        self._size += len(data) + _RECORD_HEADER
+        return len(self._records) - 1
+
+    def add_version(self, change: LocalChange, inline: Sequence[tuple[ChunkId, Plaintext]]) -> None:
+        context = self._context
+        number = context.secrets.generation.number
+        for chunk, plain in inline:
+            index = self.add_record(encode_inline(InlineChunk(number, plain)))
+            context.catalog.locations.add_inline(chunk, context.own_feed, self.seq, index)
+        dot = Dot(context.own_feed, self.seq, len(self._records))
+        version = _version_of(context, change, dot)
+        data = encode_version(version)
+        self.add_record(data)
+        self._versions.append((replace(version, hash=record_hash(data)), data, change))
+
+    def flush(self, everything: bool = False, heartbeat: bool = False) -> FeedHead | None:
+        """Seal and append what was collected; returns where the feed now ends (None: nothing was written).
+
+        With `everything` the entry lists all heads, as an admission needs.
+        """
+        context = self._context
+        if not self._records and not heartbeat:
+            return None
+        feeds = context.catalog.feeds
+        heads = feeds.unannounced(context.own_feed, everything or self.seq % ALL_HEADS_EVERY == 0)
+        body = Body(
+            membership=context.membership.heads, time_ms=int(context.clock.now() * 1000), heads=heads,
+            records=tuple(self._records),
+        )  # fmt: skip
+        entry = seal_entry(
+            folder=context.folder, secret=context.secrets.writing, feed_key=context.keys.feed, seq=self.seq,
+            previous=self._state.hash, body=encode_body(body), salt=context.randomness.bytes(32),
+        )  # fmt: skip
+        feeds.append(entry, IdentityKey(context.device.identity_key))
+        feeds.note_seen(context.own_feed, heads)
+        feeds.mark_announced(heads)
+        self._place()
+        self._state = feeds.state(context.own_feed)
+        self._records, self._size = [], 0
+        return FeedHead(context.own_feed, entry.seq, entry.hash)
+
+    def _place(self) -> None:
+        catalog = self._context.catalog
+        for version, data, change in self._versions:
+            catalog.placed.put(
+                Placed(
+                    path=version.path, dot=version.dot, hash=version.hash, kind=version.kind, vector=version.vector,
+                    fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
+                ),
+                change.rows,
+            )  # fmt: skip
+            catalog.versions.apply(version, data)
+        catalog.versions.refresh([version.path for version, _, _ in self._versions])
+        self._versions = []
+
+
+def _version_of(context: Context, change: LocalChange, dot: Dot) -> Version:
+    base, origin = change.base, change.origin
+    came_from = Origin(origin.path, origin.dot) if origin is not None else None
+    wanted = context.catalog.versions.wanted(change.path)
+    if came_from is None and wanted is not None and wanted.source is not None and base is not None:
+        came_from = Origin(wanted.source, base.dot)  # a derived conflict copy is touched for the first time
+    return Version(
+        path=change.path, dot=dot, kind=change.kind,
+        vector={**(base.vector if base is not None else {}), dot.feed: dot.seq},
+        size=change.fingerprint.size if change.kind is Kind.FILE else 0,
+        mtime_ns=change.fingerprint.mtime_ns if change.kind is not Kind.DIRECTORY else 0,
+        mode=change.mode, target=change.target, content=_content(context, change),
+        replaces=RecordHash(base.hash) if base is not None else None, origin=came_from,
+    )  # fmt: skip
+
+
+def _content(context: Context, change: LocalChange) -> Content:
+    """The content fields of a file: its chunk list, or, when long, the list of that list's chunks."""
+    if change.kind is not Kind.FILE:
+        return Content()
+    generation = context.secrets.generation
+    if len(change.rows) <= CHUNK_LIST_INLINE * _CHUNK_ROW:
+        return Content(generation=generation.number, parameters=change.parameters, depth=0, chunks=change.rows)
+    rows, place = bytearray(), 0
+    cutter = Chunker(Parameters.for_size(len(change.rows)), generation.seed)
+    for length in cutter.cut(change.rows, True):
+        part = change.rows[place : place + length]
+        chunk = generation.chunk_id(part)
+        rows += chunk + length.to_bytes(4, "big")
+        if not context.catalog.locations.known(chunk):
+            context.catalog.locations.queue_upload([(chunk, length)])
+        context.catalog.locations.add_list_chunk(chunk, part)
+        place += length
+    return Content(generation=generation.number, parameters=change.parameters, depth=1, chunks=bytes(rows))

@@ -1,0 +1,252 @@
+"""The scanner: compares the tree with what is placed, reads what changed, hands it to the publisher.
+
+It walks through the filesystem seam, so no symlink is followed. Renames are hinted by (inode, size, mtime) and spare
+reading. Whatever cannot be read, is special or may not be named is flagged as a problem and never taken for a delete;
+a directory that another filesystem was mounted over (or unmounted from) is held back. Synchronous: the tasks around it
+are in `watching.py`. Source: formats, "On disk".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from p2psync.catalog.rows import Fingerprint, Placed
+from p2psync.errors import P2psyncError
+from p2psync.index.paths import Path, is_internal, refuse_reason
+from p2psync.index.versions import Kind
+from p2psync.limits import INLINE_MAX, MTIME_MAX, SYMLINK_TARGET_MAX
+from p2psync.replica.context import Context
+from p2psync.replica.filesystem import Kind as DiskKind
+from p2psync.replica.filesystem import NotRegularFile, Stat
+from p2psync.replica.publisher import LocalChange, Unit, file_rows
+from p2psync.replica.reader import ChangedWhileRead, ReadStopped, read_content
+
+_KINDS = {DiskKind.FILE: Kind.FILE, DiskKind.DIRECTORY: Kind.DIRECTORY, DiskKind.SYMLINK: Kind.SYMLINK}
+_TICK_NS = 20_000_000
+"""A file this young may be written again within the same kernel clock tick, unseen by its fingerprint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A path whose entry on disk differs from what is placed."""
+
+    path: Path
+    stat: Stat
+    base: Placed | None
+
+
+@dataclass(slots=True)
+class Looked:
+    """What comparing some directories found."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    missing: list[Placed] = field(default_factory=list)
+    below: list[Path] = field(default_factory=list)
+    """Subdirectories; `appeared` are those of them that were not placed before."""
+    appeared: list[Path] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Changes ready to publish, and what could not be made ready."""
+
+    units: list[Unit] = field(default_factory=list)
+    unsettled: set[Path] = field(default_factory=set)
+    """Directories of files that changed while they were read: look again soon."""
+
+
+def fingerprint_of(stat: Stat) -> Fingerprint:
+    return Fingerprint(*stat.fingerprint)
+
+
+def look(context: Context, directories: Iterable[Path]) -> Looked:
+    """Compare directories (not what is below them) with the catalog."""
+    found = Looked()
+    for directory in directories:
+        with context.tree:
+            _look_one(context, directory, found)
+    return found
+
+
+def _look_one(context: Context, directory: Path, found: Looked) -> None:
+    placed = context.catalog.placed
+    try:
+        entries = context.filesystem.list_directory(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # its parent's listing tells what became of it
+    except OSError as error:
+        if directory:
+            placed.set_problem(directory, f"cannot be read: {error.strerror}; what is below it is left alone")
+        return
+    known, problems = placed.in_directory(directory), placed.problem_paths(directory)
+    for name, stat in entries:
+        if is_internal(name):
+            continue
+        path = (*directory, name)
+        base = known.pop(name, None)
+        reason = _flaw(path, stat, base)
+        if reason is not None or name in problems:
+            placed.set_problem(path, reason)
+        if reason is None:
+            _compare(context, path, stat, base, found)
+    found.missing += known.values()
+    for name in problems - {name for name, _ in entries}:
+        placed.set_problem((*directory, name), None)
+
+
+def _flaw(path: Path, stat: Stat, base: Placed | None) -> str | None:
+    """Why an entry is flagged and left alone."""
+    if stat.kind is DiskKind.OTHER:
+        return "a special file (FIFO, socket or device) is not synced"
+    if reason := refuse_reason(path):
+        return f"not synced: it {reason}"
+    if (
+        base is not None
+        and base.kind is Kind.DIRECTORY is _KINDS[stat.kind]
+        and base.fingerprint.dev not in (0, stat.dev)
+    ):
+        return "another filesystem stands here than before (mounted or unmounted?); what is below it is left alone"
+    if not -MTIME_MAX <= stat.mtime_ns <= MTIME_MAX:
+        return "its modification time is beyond the year 9999"
+    return None
+
+
+def _compare(context: Context, path: Path, stat: Stat, base: Placed | None, found: Looked) -> None:
+    kind = _KINDS[stat.kind]
+    same_kind = base is not None and base.kind is kind
+    if kind is Kind.DIRECTORY:
+        found.below.append(path)
+        if not same_kind:
+            found.appeared.append(path)
+        if base is not None and same_kind and base.mode == stat.mode & 0o777:
+            return
+    elif base is not None and same_kind and base.fingerprint == fingerprint_of(stat):
+        return
+    if base is None:
+        base = context.catalog.placed.get(path)  # a deletion that was applied here is the base of a new file
+    found.candidates.append(Candidate(path, stat, base))
+
+
+def prepare(context: Context, candidates: Iterable[Candidate], should_stop: Callable[[], bool]) -> Prepared:
+    """Read what changed and describe it; what turns out equal only has its fingerprint refreshed."""
+    prepared = Prepared()
+    for candidate in candidates:
+        try:
+            unit = _prepare_one(context, candidate, should_stop, prepared)
+        except (ChangedWhileRead, FileNotFoundError):
+            prepared.unsettled.add(candidate.path[:-1])
+        except ReadStopped:
+            break
+        except (NotRegularFile, NotADirectoryError):
+            prepared.unsettled.add(candidate.path[:-1])
+        except OSError as error:
+            context.catalog.placed.set_problem(candidate.path, f"cannot be read: {error.strerror}")
+        else:
+            if unit:
+                prepared.units.append(unit)
+    return prepared
+
+
+def _prepare_one(context: Context, candidate: Candidate, should_stop: Callable[[], bool], prepared: Prepared) -> Unit:
+    path, stat, base = candidate.path, candidate.stat, candidate.base
+    kind, mode = _KINDS[stat.kind], stat.mode & 0o777
+    if kind is Kind.DIRECTORY:
+        seen = Fingerprint(stat.dev, stat.inode, 0, 0, 0)
+        return (LocalChange(path=path, kind=kind, base=base, fingerprint=seen, mode=mode),)
+    if kind is Kind.SYMLINK:
+        target = context.filesystem.read_link(path)
+        if len(target) > SYMLINK_TARGET_MAX:
+            raise OSError(36, "the symlink's target is too long")
+        return (
+            LocalChange(path=path, kind=kind, base=base, fingerprint=fingerprint_of(stat), mode=0o777, target=target),
+        )
+    renamed = _renamed_from(context, candidate)
+    if renamed is not None:
+        return renamed
+    generation = context.secrets.generation
+    content = read_content(
+        context.filesystem, path, chunk_key=generation.chunk_key, seed=generation.seed, inline_limit=INLINE_MAX,
+        should_stop=should_stop,
+    )  # fmt: skip
+    seen, mode = fingerprint_of(content.stat), content.stat.mode & 0o777
+    if 0 <= int(context.clock.now() * 1e9) - seen.ctime_ns < _TICK_NS:
+        seen = Fingerprint(seen.dev, seen.inode, seen.size, seen.mtime_ns, 0)
+        prepared.unsettled.add(path[:-1])
+    parameters = (content.parameters.minimum, content.parameters.average, content.parameters.maximum)
+    change = LocalChange(
+        path=path, kind=kind, base=base, fingerprint=seen, mode=mode, parameters=parameters, rows=content.chunks,
+        inline=content.inline,
+    )  # fmt: skip
+    return () if _only_looks_changed(context, change) else (change,)
+
+
+def _only_looks_changed(context: Context, change: LocalChange) -> bool:
+    """Same content, mode and mtime as placed: take the new inode or ctime over and publish nothing."""
+    base = change.base
+    if base is None or base.kind is not Kind.FILE:
+        return False
+    if (base.mode, base.fingerprint.mtime_ns) != (change.mode, change.fingerprint.mtime_ns):
+        return False
+    if placed_rows(context, base) != change.rows:
+        return False
+    with context.tree:
+        if context.catalog.placed.get(change.path) == base:
+            context.catalog.placed.refresh_fingerprint(change.path, change.fingerprint)
+    return True
+
+
+def placed_rows(context: Context, placed: Placed) -> bytes | None:
+    """The full chunk list of a placed file; None while parts of a long list are not here."""
+    if placed.content.depth == 0:
+        return placed.content.chunks
+    wanted = context.catalog.versions.version(placed.path, placed.dot)
+    return None if wanted is None else file_rows(context, wanted)
+
+
+def _renamed_from(context: Context, candidate: Candidate) -> Unit | None:
+    """If this very file (inode, size, mtime) is placed under another name that is gone: the two sides of a rename."""
+    path, stat, base = candidate.path, candidate.stat, candidate.base
+    if base is not None and base.live:
+        return None
+    seen = fingerprint_of(stat)
+    for old in context.catalog.placed.by_inode(seen):
+        rows = placed_rows(context, old)
+        if rows is None or context.filesystem.stat(old.path) is not None:
+            continue
+        change = LocalChange(
+            path=path, kind=Kind.FILE, base=base, fingerprint=seen, mode=stat.mode & 0o777,
+            parameters=old.content.parameters, rows=rows, origin=old,
+        )  # fmt: skip
+        return (LocalChange(path=old.path, kind=Kind.DELETED, base=old), change)
+    return None
+
+
+def deletions(context: Context, missing: Iterable[Placed]) -> list[Unit]:
+    """Tombstones for what is still missing, deepest first; whatever came back or moved on is left out."""
+    units: list[Unit] = []
+    for gone in sorted(missing, key=lambda placed: len(placed.path), reverse=True):
+        if _still_missing(context, gone):
+            units.append((LocalChange(path=gone.path, kind=Kind.DELETED, base=gone),))
+    return units
+
+
+def _still_missing(context: Context, gone: Placed) -> bool:
+    try:
+        if context.catalog.placed.get(gone.path) != gone or context.filesystem.stat(gone.path) is not None:
+            return False
+    except (OSError, P2psyncError):
+        return False  # what cannot be looked at is not known to be gone
+    return not _held_back(context, gone.path)
+
+
+def _held_back(context: Context, path: Path) -> bool:
+    """Whether a directory above is flagged: absence below it means nothing."""
+    return any(path[depth] in context.catalog.placed.problem_paths(path[:depth]) for depth in range(len(path) - 1))
+
+
+def missing_below(context: Context, gone: Placed) -> list[Placed]:
+    """A directory that is gone takes everything placed below it along."""
+    if gone.kind is not Kind.DIRECTORY:
+        return [gone]
+    return [gone, *context.catalog.placed.below(gone.path, limit=1 << 30)]

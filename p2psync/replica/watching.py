@@ -1,0 +1,176 @@
+"""Watching: the tasks that decide when the scanner looks where, and what it finds goes to the publisher.
+
+One task works through directories, one follows the watcher, one asks for a full rescan now and then, one lets missing
+paths settle before they become tombstones (a rename's other half may still be on its way). Group commit needs no timer:
+what changes while a commit is in flight is the next group.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import trio
+
+from p2psync.catalog.rows import Placed
+from p2psync.index.paths import Path
+from p2psync.replica.context import Context, Signal
+from p2psync.replica.marker import check_marker
+from p2psync.replica.publisher import Committed, commit
+from p2psync.replica.scanner import Candidate, Looked, deletions, look, missing_below, prepare
+from p2psync.replica.watcher import Watcher
+
+SETTLE_SECONDS = 0.25
+"""How long a path must be missing before its tombstone is published."""
+RESCAN_SECONDS = 3600
+"""A full rescan ±25 %, against whatever a watcher missed."""
+_LOOK_DIRECTORIES = 64
+_PREPARE_FILES = 1000
+_PREPARE_BYTES = 64 << 20
+_UNSETTLED_SECONDS = 0.05
+_BREATH = 4.0
+"""A directory scan waits this many times its own duration before the next, so that a busy tree cannot eat a core."""
+
+
+class WatcherFactory(Protocol):
+    def __call__(self) -> AbstractAsyncContextManager[Watcher]: ...
+
+
+class Watching:
+    """The scanning side of one replica. `run` it in a nursery; FolderStopped comes out of it."""
+
+    def __init__(self, context: Context, replica: bytes, watcher: WatcherFactory) -> None:
+        self._context, self._replica, self._watcher = context, replica, watcher
+        self._missing: dict[Path, Placed] = {}
+        self._went_missing = Signal()
+        self._everything = True
+        self._stop = False
+        self.scanning = True
+        self.settling = False
+        self.passes = Signal()
+        """Counts completed full scans."""
+        self.limited: str | None = None
+
+    def rescan_everything(self) -> None:
+        self._everything = True
+        self._context.look_again.notify()
+
+    async def run(self) -> None:
+        """Watch first, scan after: what changes during the first scan has an event."""
+        self._everything, self._stop = True, False
+        try:
+            async with self._watcher() as watcher, trio.open_nursery() as nursery:
+                self.limited = watcher.limited
+                nursery.start_soon(self._follow, watcher)
+                nursery.start_soon(self._rescan_now_and_then)
+                nursery.start_soon(self._settle)
+                nursery.start_soon(self._work, nursery)
+        finally:
+            self._stop = True
+
+    async def _follow(self, watcher: Watcher) -> None:
+        while True:
+            changes = await watcher.changes()
+            self.limited = watcher.limited
+            if changes.overflow:
+                self.rescan_everything()
+            self._context.rescan(set(changes.directories) | set(changes.appeared))
+
+    async def _rescan_now_and_then(self) -> None:
+        while True:
+            spread = int.from_bytes(self._context.randomness.bytes(2), "big") / 65535 - 0.5
+            await trio.sleep(RESCAN_SECONDS * (1 + spread / 2))
+            self.rescan_everything()
+
+    async def _work(self, nursery: trio.Nursery) -> None:
+        context = self._context
+        while True:
+            seen = context.look_again.count
+            everything, self._everything = self._everything, False
+            directories, context.dirty = context.dirty, set()
+            if not everything and not directories:
+                self.scanning = False
+                context.changed.notify()
+                await context.look_again.wait(seen)
+                continue
+            self.scanning = True
+            started = trio.current_time()
+            unsettled = await self._walk([()] if everything else sorted(directories), everything)
+            if unsettled:
+                nursery.start_soon(self._look_later, unsettled)
+            if everything:
+                self.passes.notify()
+            elif directories:
+                await trio.sleep(min(1.0, _BREATH * (trio.current_time() - started) - 0.02))
+
+    async def _look_later(self, directories: set[Path]) -> None:
+        await trio.sleep(_UNSETTLED_SECONDS)
+        self._context.rescan(directories)
+
+    async def _walk(self, pending: list[Path], everything: bool) -> set[Path]:
+        context, unsettled = self._context, set[Path]()
+        await context.workers.run(check_marker, context.filesystem, context.folder, self._replica)
+        while pending:
+            batch, pending = pending[:_LOOK_DIRECTORIES], pending[_LOOK_DIRECTORIES:]
+            found: Looked = await context.workers.run(look, context, batch)
+            pending += found.below if everything else found.appeared
+            for group in _groups(found.candidates):
+                unsettled |= await self._publish(group)
+            if found.missing:
+                self._missing |= {placed.path: placed for placed in found.missing}
+                self.settling = True
+                self._went_missing.notify()
+        return unsettled
+
+    async def _publish(self, candidates: list[Candidate]) -> set[Path]:
+        def work() -> tuple[set[Path], Committed]:
+            prepared = prepare(self._context, candidates, lambda: self._stop)
+            return prepared.unsettled, commit(self._context, prepared.units) if prepared.units else Committed()
+
+        unsettled, committed = await self._context.workers.run(work)
+        self._announce(committed)
+        return unsettled
+
+    def _announce(self, committed: Committed) -> None:
+        context = self._context
+        if committed.stale:
+            context.look_again.notify()
+        if committed.versions:
+            context.feeds_grew.notify()
+        if committed.queued_bytes:
+            context.uploads_grew.notify()
+        context.work_arrived.notify()
+        context.changed.notify()
+
+    async def _settle(self) -> None:
+        """Publish tombstones of what stays missing, after the marker was seen once more."""
+        context = self._context
+        while True:
+            seen = self._went_missing.count
+            if not self._missing:
+                self.settling = False
+                context.changed.notify()
+                await self._went_missing.wait(seen)
+            await trio.sleep(SETTLE_SECONDS)
+            gone, self._missing = list(self._missing.values()), {}
+
+            def work(gone: list[Placed] = gone) -> Committed:
+                check_marker(context.filesystem, context.folder, self._replica)
+                below = {placed.path: placed for top in gone for placed in missing_below(context, top)}
+                units = deletions(context, below.values())
+                return commit(context, units) if units else Committed()
+
+            self._announce(await context.workers.run(work))
+
+
+def _groups(candidates: list[Candidate]) -> list[list[Candidate]]:
+    """Cut into groups of bounded count and bytes: one thread hop and one durable commit each."""
+    groups: list[list[Candidate]] = []
+    size = 0
+    for candidate in candidates:
+        if not groups or len(groups[-1]) >= _PREPARE_FILES or size + candidate.stat.size > _PREPARE_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(candidate)
+        size += candidate.stat.size
+    return groups
