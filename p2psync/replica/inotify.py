@@ -32,7 +32,7 @@ QUIET_SECONDS = 0.02
 """Silence after which what was gathered is handed out: a saved file is several events within a millisecond or two."""
 GATHER_SECONDS = 0.2
 """Longest a change waits for silence, however busy the tree is."""
-_PAUSE_SECONDS = 0.005
+PAUSE_SECONDS = 0.005
 """Between two reads of a busy queue: bounds wake-ups while a file is being written, and lets events coalesce."""
 _READ_BYTES = 64 * 1024
 _WALK_BATCH = 256
@@ -233,7 +233,7 @@ class InotifyWatcher:
         while True:
             self._read()
             await self._walk()
-            await trio.sleep(_PAUSE_SECONDS)
+            await trio.sleep(PAUSE_SECONDS)
             with trio.move_on_at(min(end, trio.current_time() + QUIET_SECONDS)) as silence:
                 await trio.lowlevel.wait_readable(self._inotify.fileno())
             if silence.cancelled_caught or trio.current_time() >= end:

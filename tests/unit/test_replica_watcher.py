@@ -13,9 +13,11 @@ import pytest
 import trio
 from inotify_simple import INotify
 
+from p2psync.errors import FolderStopped
 from p2psync.net.workers import InlineWorkers, ThreadWorkers
+from p2psync.replica import inotify
 from p2psync.replica.filesystem import Path
-from p2psync.replica.inotify import InotifyWatcher, watch_tree
+from p2psync.replica.inotify import GATHER_SECONDS, PAUSE_SECONDS, InotifyWatcher, watch_tree
 from p2psync.replica.watcher import Changes, ManualWatcher, Watcher
 
 
@@ -163,9 +165,11 @@ async def test_a_removed_directory_gives_its_watches_back(tmp_path: FilePath) ->
 
 async def test_own_temps_and_marker_content_are_ignored(tmp_path: FilePath) -> None:
     (tmp_path / ".p2psync").mkdir()
+    (tmp_path / "d").mkdir()
     async with watching(tmp_path) as watcher:
         (tmp_path / ".p2psync" / "replica").write_bytes(b"x")
-        (tmp_path / ".p2psync.file.tmp").write_bytes(b"x")
+        (tmp_path / "d" / ".p2psync.file.tmp").write_bytes(b"x")
+        (tmp_path / "d" / ".p2psync.directory.tmp").mkdir()
         await hears_nothing(watcher, tmp_path)
 
 
@@ -225,25 +229,66 @@ async def test_a_cancelled_wait_loses_no_change(tmp_path: FilePath) -> None:
         assert (await next_changes(watcher)).directories == {()}
 
 
-async def test_waiting_in_an_idle_tree_wakes_nobody_and_cancels_at_once(tmp_path: FilePath) -> None:
+class CountingWatcher(InotifyWatcher):
+    """Counts how often it looks into the queue."""
+
     reads = 0
 
-    class Counting(InotifyWatcher):
-        def _read(self) -> None:
-            nonlocal reads
-            reads += 1
-            super()._read()
+    def _read(self) -> None:
+        self.reads += 1
+        super()._read()
 
-    root = os.open(tmp_path, os.O_RDONLY)
-    with INotify(nonblocking=True) as inotify:
-        watcher = Counting(root, inotify, InlineWorkers())
+
+@asynccontextmanager
+async def counting(root: FilePath, queue: INotify | None = None) -> AsyncIterator[CountingWatcher]:
+    descriptor = os.open(root, os.O_RDONLY)
+    with queue or INotify(nonblocking=True) as opened:
+        watcher = CountingWatcher(descriptor, opened, InlineWorkers())
         await watcher.watch_everything()
+        yield watcher
+    os.close(descriptor)
+
+
+async def test_waiting_in_an_idle_tree_wakes_nobody_and_cancels_at_once(tmp_path: FilePath) -> None:
+    async with counting(tmp_path) as watcher:
         before = trio.current_time()
         with trio.move_on_after(0.3):
             await watcher.changes()
         assert trio.current_time() - before < 0.5
-        assert reads == 0
-    os.close(root)
+        assert watcher.reads == 0
+
+
+async def lose_events(watcher: InotifyWatcher) -> None:
+    """Throw away what the queue holds, as the kernel does when it is full."""
+    await trio.lowlevel.checkpoint()
+    assert os.read(watcher._inotify.fileno(), 1 << 20)
+
+
+async def test_a_move_nobody_heard_of_is_put_right_by_the_next_walk(tmp_path: FilePath) -> None:
+    (tmp_path / "old" / "sub").mkdir(parents=True)
+    async with counting(tmp_path) as watcher:
+        (tmp_path / "old").rename(tmp_path / "new")
+        (tmp_path / "old").mkdir()
+        await lose_events(watcher)
+        await watcher.watch_everything()
+        (tmp_path / "old" / "file").touch()
+        (tmp_path / "new" / "sub" / "file").touch()
+        assert (await next_changes(watcher)).directories == {(b"old",), (b"new", b"sub")}
+
+
+async def test_moves_nobody_heard_of_never_tie_the_tree_into_a_knot(tmp_path: FilePath) -> None:
+    (tmp_path / "p" / "a").mkdir(parents=True)
+    async with counting(tmp_path) as watcher:
+        (tmp_path / "p" / "a").rename(tmp_path / "x")
+        (tmp_path / "p").rename(tmp_path / "x" / "c")
+        (tmp_path / "p").mkdir()
+        (tmp_path / "x").rename(tmp_path / "p" / "a")
+        await lose_events(watcher)
+        watcher._tree.walk([(b"p", b"a", b"c")])  # known as `p`, which holds the `a` it is now found in
+        await watcher.watch_everything()
+        (tmp_path / "p" / "a" / "c" / "file").touch()
+        assert (await next_changes(watcher)).directories == {(b"p", b"a", b"c")}
+        assert watcher.watched == 4
 
 
 async def test_a_file_written_without_pause_gives_bounded_word(tmp_path: FilePath) -> None:
@@ -256,12 +301,13 @@ async def test_a_file_written_without_pause_gives_bounded_word(tmp_path: FilePat
                 other.write(b"y")
                 await trio.lowlevel.checkpoint()
 
-    async with watching(tmp_path) as watcher, trio.open_nursery() as nursery:
+    async with counting(tmp_path) as watcher, trio.open_nursery() as nursery:
         nursery.start_soon(write)
         before = trio.current_time()
         for _ in range(3):
             assert (await next_changes(watcher)).directories == {()}
         assert 0.3 < trio.current_time() - before < 3
+        assert watcher.reads <= 3 * (GATHER_SECONDS / PAUSE_SECONDS + 1)
         done.set()
 
 
@@ -297,14 +343,38 @@ async def test_too_few_watches_are_said_not_raised(tmp_path: FilePath) -> None:
 
     for name in "abc":
         (tmp_path / name).mkdir()
-    root = os.open(tmp_path, os.O_RDONLY)
-    with Scarce(nonblocking=True) as inotify:
-        watcher = InotifyWatcher(root, inotify, InlineWorkers())
-        await watcher.watch_everything()
+    async with counting(tmp_path, Scarce(nonblocking=True)) as watcher:
         assert watcher.limited is not None and "fs.inotify.max_user_watches" in watcher.limited
         (tmp_path / "file").touch()
         assert () in (await next_changes(watcher)).directories
-    os.close(root)
+
+
+async def test_no_watcher_to_be_had_is_said_not_raised(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(nonblocking: bool) -> INotify:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(inotify, "INotify", refuse)
+    async with watch_tree(tmp_path, InlineWorkers()) as watcher:
+        assert watcher.limited is not None and "fs.inotify.max_user_instances" in watcher.limited
+
+
+async def test_a_directory_made_readable_is_watched_from_then_on(tmp_path: FilePath) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    async with watching(tmp_path) as watcher:
+        node = watcher._tree.root
+        assert node is not None
+        watcher._tree.drop(node.children[b"closed"])  # as if it could not be read: root may read everything
+        closed.chmod(0o750)
+        assert (await next_changes(watcher)).appeared == {(b"closed",)}
+        (closed / "file").touch()
+        await hears(watcher, (b"closed",))
+
+
+async def test_a_missing_root_stops_the_folder(tmp_path: FilePath) -> None:
+    with pytest.raises(FolderStopped):
+        async with watch_tree(tmp_path / "gone", InlineWorkers()):
+            pass
 
 
 async def test_a_watcher_fed_by_hand_gathers_until_asked() -> None:
