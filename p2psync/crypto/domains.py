@@ -17,6 +17,7 @@ ENTRY_HASH = PREFIX + "entry hash"
 RECORD_HASH = PREFIX + "record hash"
 ENVELOPE_HASH = PREFIX + "envelope hash"
 NAMESPACE_ID = PREFIX + "namespace id"
+INVITE_HASH = PREFIX + "invite hash"
 
 # Ed25519 signatures over lp(label, fields...).
 SIGN_GENESIS = PREFIX + "sign genesis"

@@ -1,0 +1,178 @@
+"""The asking end of a link: requests in flight, their bodies and their answers.
+
+Up to REQUESTS_IN_FLIGHT requests run at once, and more that only wait (watch, mail). Every request gets exactly one
+answer; giving one up (cancellation) tells the other end and leaves the link as usable as before. Its place in flight is
+free again only when the answer has come, so that both ends count alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import trio
+
+from p2psync.errors import LinkLost, P2psyncError, PeerError
+from p2psync.limits import REQUESTS_IN_FLIGHT
+from p2psync.session.lanes import Lane
+from p2psync.session.link import Link
+from p2psync.wire.faults import error_of
+from p2psync.wire.frames import Buffer
+from p2psync.wire.messages import (
+    Answer,
+    Bulk,
+    Cancel,
+    Challenge,
+    Claimed,
+    Created,
+    Done,
+    Failure,
+    LoggedIn,
+    Message,
+    Reply,
+    Request,
+    Urgent,
+)
+
+WAITING_REQUESTS = 1024
+"""Requests that only wait for something to happen: one watch per folder, and mail."""
+
+R = TypeVar("R", bound=Reply)
+
+
+class _Asked:
+    """One request: what it may be answered, and what has come of the answer."""
+
+    __slots__ = ("answered", "error", "expected", "lane", "missing", "most", "parts", "place", "reply", "sending")
+
+    def __init__(self, expected: type[Reply], most: int, place: trio.Semaphore) -> None:
+        self.expected, self.most, self.place = expected, most, place
+        self.answered = trio.Event()
+        self.sending = trio.CancelScope()
+        self.reply: Reply | None = None
+        self.error: P2psyncError | None = None
+        self.lane = Lane.URGENT
+        self.parts: list[bytes | bytearray] = []
+        self.missing = 0
+
+    def finish(self, error: P2psyncError | None = None) -> None:
+        self.error = self.error or error
+        self.answered.set()
+        self.sending.cancel()
+
+
+class Asker:
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._next = 1
+        self._open: dict[int, _Asked] = {}
+        self._flight = trio.Semaphore(REQUESTS_IN_FLIGHT)
+        self._waiting = trio.Semaphore(WAITING_REQUESTS)
+
+    async def ask(
+        self,
+        make: Callable[[int], Request],
+        expected: type[R],
+        *,
+        body: Sequence[Buffer] = (),
+        lane: Lane = Lane.URGENT,
+        most: int = 0,
+        waits: bool = False,
+    ) -> tuple[R, bytes]:
+        """Send the request `make(id)` with its body; return the answer and its body of at most `most` bytes.
+
+        A refused request raises the error the other end names; the end of the link raises the link's.
+        """
+        place = self._waiting if waits else self._flight
+        await place.acquire()
+        if self._link.error is not None:
+            place.release()
+            raise again(self._link.error)
+        number, self._next = self._next, self._next + 1
+        asked = self._open[number] = _Asked(expected, most, place)  # type: ignore[arg-type]
+        self._link.say(make(number))
+        complete = not body
+        try:
+            if body:
+                with asked.sending:
+                    async with self._link.outbox.turn(lane):
+                        await self._link.outbox.send_body(lane, number, body)
+                        complete = True
+            if not complete:
+                self._give_up(number)
+            await asked.answered.wait()
+        except trio.Cancelled:
+            self._give_up(number)
+            raise
+        if asked.error is not None:
+            raise again(asked.error)
+        assert isinstance(asked.reply, expected)
+        return asked.reply, asked.parts[0] if _is_whole(asked.parts) else b"".join(asked.parts)  # type: ignore[return-value]
+
+    def receive(self, message: Message, body: bytes | bytearray) -> None:
+        """Take one message of the other end: an answer, or a part of one's body."""
+        match message:
+            case Urgent(request=number, last=last) | Bulk(request=number, last=last):
+                self._take_part(number, Lane.URGENT if isinstance(message, Urgent) else Lane.BULK, body, last)
+            case Done() | Answer() | Failure() | Challenge() | Created() | LoggedIn() | Claimed():
+                self._take_reply(message)
+            case _:
+                raise PeerError(f"a relay does not say {type(message).__name__}")
+
+    def end(self) -> None:
+        """The link has ended: everyone who waits gets its error."""
+        for asked in self._open.values():
+            asked.finish(self._link.error)
+            asked.place.release()
+        self._open.clear()
+
+    def _take_reply(self, message: Reply) -> None:
+        asked = self._open.get(message.request)
+        if asked is None or (asked.reply is not None and not isinstance(message, Failure)):
+            raise PeerError("an answer came that nobody asked for")
+        if isinstance(message, Failure):
+            self._close(message.request, error_of(message.code, message.sentence))
+            return
+        if not isinstance(message, asked.expected):
+            raise PeerError(f"the relay answered {type(message).__name__} instead of {asked.expected.__name__}")
+        asked.reply = message
+        if isinstance(message, Answer) and message.size:
+            if message.size > asked.most:
+                raise PeerError(f"the relay announces {message.size} bytes where at most {asked.most} belong")
+            asked.missing, asked.lane = message.size, Lane.BULK if message.bulk else Lane.URGENT
+            return
+        self._close(message.request, None)
+
+    def _take_part(self, number: int, lane: Lane, body: bytes | bytearray, last: bool) -> None:
+        self._link.permit(lane, len(body))  # it is taken at once: we asked for it, or throw it away
+        asked = self._open.get(number)
+        if asked is None:
+            if number >= self._next:
+                raise PeerError("a body came that nobody asked for")
+            return  # the tail of an answer that failed midway or was given up
+        if asked.reply is None or lane is not asked.lane or len(body) > asked.missing:
+            raise PeerError("a body came that does not fit its announcement")
+        asked.parts.append(body)
+        asked.missing -= len(body)
+        if last != (not asked.missing):
+            raise PeerError("a body does not end where its announcement says")
+        if not asked.missing:
+            self._close(number, None)
+
+    def _close(self, number: int, error: P2psyncError | None) -> None:
+        asked = self._open.pop(number)
+        asked.finish(error)
+        asked.place.release()
+
+    def _give_up(self, number: int) -> None:
+        self._link.outbox.forget(number)
+        self._link.say(Cancel(request=number))
+
+
+def again(error: P2psyncError) -> P2psyncError:
+    """A fresh error of the same class: one instance raised in many tasks would gather all their tracebacks."""
+    return type(error)(*error.args) if isinstance(error, P2psyncError) else LinkLost(str(error))
+
+
+def _is_whole(parts: list[bytes | bytearray]) -> bool:
+    return len(parts) == 1 and isinstance(parts[0], bytes)

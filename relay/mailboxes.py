@@ -1,0 +1,140 @@
+"""Pairing mailboxes: a few small messages left by two sides under a number, in memory only, for ten minutes.
+
+No login is needed, so everything is bounded: the pool of nameplates, mailboxes and claims per address, bytes and
+messages per mailbox, waiters. A message, once left, cannot be changed: whoever speaks first as a side is that side, and
+another one is refused; that is how a second joiner learns that the code is used. What the messages say is sealed or
+single-use (pairing); this module reads none of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import trio
+
+from p2psync.errors import AccessRefused, NotFound, PeerError
+from p2psync.limits import MAILBOX_BYTES, MAILBOX_SECONDS
+from p2psync.wire.messages import Side
+
+POOL = 9_999
+"""Nameplates 1…9999: codes stay short to type."""
+PER_ADDRESS = 32
+"""Open mailboxes of one address: an office behind one address pairs more than a few devices at once."""
+CLAIMS_PER_ADDRESS = 60
+CLAIM_WINDOW_SECONDS = 60
+WAITERS = 8
+REMEMBERED_ADDRESSES = 10_000
+
+
+@dataclass(eq=False, slots=True)
+class _Mailbox:
+    address: str
+    expires_at: float
+    mail: dict[tuple[Side, int], bytes] = field(default_factory=dict)
+    changed: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
+    open: bool = True
+
+    @property
+    def size(self) -> int:
+        return sum(len(body) for body in self.mail.values())
+
+
+class Mailboxes:
+    """All mailboxes of a relay. Methods that do not wait are plain functions; time is trio's."""
+
+    def __init__(self) -> None:
+        self._boxes: dict[int, _Mailbox] = {}
+        self._claims: dict[str, deque[float]] = {}
+
+    def claim(self, address: str, wanted: int | None) -> int:
+        """Open a mailbox and return its number: the smallest free one, or `wanted`. AccessRefused if that is taken."""
+        self._expire()
+        self._charge(address)
+        if wanted is not None and (wanted in self._boxes or wanted > POOL):
+            raise AccessRefused(f"the pairing number {wanted} is in use; start again for a fresh code")
+        number = wanted or next((plate for plate in range(1, POOL + 1) if plate not in self._boxes), 0)
+        if not number:
+            raise AccessRefused("this relay has no pairing numbers left; try again in ten minutes")
+        self._boxes[number] = _Mailbox(address, trio.current_time() + MAILBOX_SECONDS)
+        return number
+
+    def put(self, number: int, side: Side, index: int, body: bytes) -> None:
+        """Leave a message. The same again is no error; another in its place is refused."""
+        box = self._box(number)
+        held = box.mail.get((side, index))
+        if held is not None:
+            if held == body:
+                return
+            raise AccessRefused("this pairing code is already used; ask for a fresh one")
+        if index and (side, index - 1) not in box.mail:
+            raise PeerError("mail must be left in order")
+        if box.size + len(body) > MAILBOX_BYTES:
+            raise AccessRefused(f"a pairing mailbox holds at most {MAILBOX_BYTES} bytes")
+        box.mail[side, index] = body
+        box.changed.unpark_all()
+
+    def check(self, number: int) -> None:
+        """NotFound unless there is such a mailbox."""
+        self._box(number)
+
+    async def wait(self, number: int, side: Side, index: int) -> bytes:
+        """Wait for message `index` of the side other than `side`. NotFound when the mailbox goes first."""
+        wanted = (Side.JOINER if side is Side.ADMIN else Side.ADMIN, index)
+        box = self._box(number)
+        if len(box.changed) >= WAITERS:
+            raise AccessRefused("too many devices wait for this pairing number; ask for a fresh code")
+        await trio.lowlevel.checkpoint()
+        with trio.move_on_at(box.expires_at):
+            while box.open and wanted not in box.mail:
+                await box.changed.park()
+        if not box.open or wanted not in box.mail:
+            raise _gone(number)
+        return box.mail[wanted]
+
+    def close(self, number: int) -> None:
+        """Throw a mailbox away; whoever waits there is told."""
+        box = self._boxes.pop(number, None)
+        if box is not None:
+            box.open = False
+            box.mail.clear()
+            box.changed.unpark_all()
+
+    def __len__(self) -> int:
+        self._expire()
+        return len(self._boxes)
+
+    def _box(self, number: int) -> _Mailbox:
+        self._expire()
+        box = self._boxes.get(number)
+        if box is None:
+            raise _gone(number)
+        return box
+
+    def _expire(self) -> None:
+        # In order of claiming, which is the order of expiry.
+        now = trio.current_time()
+        while self._boxes:
+            number, box = next(iter(self._boxes.items()))
+            if box.expires_at > now:
+                return
+            self.close(number)
+
+    def _charge(self, address: str) -> None:
+        """One address can neither take the pool nor keep the relay busy; others do not notice it trying."""
+        now = trio.current_time()
+        claims = self._claims.pop(address, None) or deque()
+        while claims and claims[0] <= now - CLAIM_WINDOW_SECONDS:
+            claims.popleft()
+        self._claims[address] = claims  # moved to the end: the longest silent address is forgotten first
+        if len(self._claims) > REMEMBERED_ADDRESSES:
+            del self._claims[next(iter(self._claims))]
+        if len(claims) >= CLAIMS_PER_ADDRESS:
+            raise AccessRefused("too many pairings were begun from this address; try again in a minute")
+        claims.append(now)
+        if sum(box.address == address for box in self._boxes.values()) >= PER_ADDRESS:
+            raise AccessRefused("too many pairings are open from this address; finish or wait ten minutes")
+
+
+def _gone(number: int) -> NotFound:
+    return NotFound(f"there is no pairing under number {number}: the code is mistyped, used, or older than ten minutes")
