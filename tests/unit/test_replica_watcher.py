@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -264,16 +265,73 @@ async def lose_events(watcher: InotifyWatcher) -> None:
     assert os.read(watcher._inotify.fileno(), 1 << 20)
 
 
-async def test_a_move_nobody_heard_of_is_put_right_by_the_next_walk(tmp_path: FilePath) -> None:
+def check_sound(watcher: InotifyWatcher) -> None:
+    """Every watch stands in the tree, once, below what it says is its parent."""
+    root = watcher._tree.root
+    assert root is not None
+    found, waiting = {root.watch}, [root]
+    while waiting:
+        node = waiting.pop()
+        for name, child in node.children.items():
+            assert child.parent is node and child.name == name and child.watch not in found
+            found.add(child.watch)
+            waiting.append(child)
+    assert found == set(watcher._tree._nodes)
+
+
+def meddle(root: FilePath, dice: random.Random) -> None:
+    """One random change of the tree."""
+    directories = all_below(root)
+    place = dice.choice([root, *directories])
+    target = place / dice.choice("abc")
+    choice = dice.random()
+    if choice < 0.4 or not directories:
+        (target / dice.choice("abc")).mkdir(parents=True, exist_ok=True)
+    elif choice < 0.8:
+        source = dice.choice(directories)
+        if not target.exists() and source not in [place, *place.parents]:
+            source.rename(target)
+    else:
+        shutil.rmtree(dice.choice(directories))
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_after_any_changes_exactly_the_directories_there_are_watched(tmp_path: FilePath, seed: int) -> None:
+    dice = random.Random(seed)
+    async with counting(tmp_path) as watcher:
+        for _ in range(20):
+            for _ in range(dice.randrange(12)):
+                meddle(tmp_path, dice)
+            watcher._read()
+            if dice.random() < 0.5:
+                await watcher._walk()
+        meddle(tmp_path, dice)
+        (tmp_path / "last").touch()
+        await next_changes(watcher)
+        check_sound(watcher)
+        there = {(), *(tuple(map(os.fsencode, path.relative_to(tmp_path).parts)) for path in all_below(tmp_path))}
+        assert {node.path() for node in watcher._tree._nodes.values()} == there
+
+
+def all_below(root: FilePath) -> list[FilePath]:
+    return [path for path in root.rglob("*") if path.is_dir()]
+
+
+@pytest.mark.parametrize("reused", [False, True], ids=["old name gone", "old name reused"])
+async def test_a_move_nobody_heard_of_is_put_right_by_the_next_walk(tmp_path: FilePath, reused: bool) -> None:
     (tmp_path / "old" / "sub").mkdir(parents=True)
     async with counting(tmp_path) as watcher:
         (tmp_path / "old").rename(tmp_path / "new")
-        (tmp_path / "old").mkdir()
+        if reused:
+            (tmp_path / "old").mkdir()
         await lose_events(watcher)
         await watcher.watch_everything()
-        (tmp_path / "old" / "file").touch()
+        check_sound(watcher)
         (tmp_path / "new" / "sub" / "file").touch()
-        assert (await next_changes(watcher)).directories == {(b"old",), (b"new", b"sub")}
+        assert (await next_changes(watcher)).directories == {(b"new", b"sub")}
+        if reused:
+            (tmp_path / "old" / "file").touch()
+            assert (await next_changes(watcher)).directories == {(b"old",)}
 
 
 async def test_moves_nobody_heard_of_never_tie_the_tree_into_a_knot(tmp_path: FilePath) -> None:
@@ -285,6 +343,7 @@ async def test_moves_nobody_heard_of_never_tie_the_tree_into_a_knot(tmp_path: Fi
         (tmp_path / "x").rename(tmp_path / "p" / "a")
         await lose_events(watcher)
         watcher._tree.walk([(b"p", b"a", b"c")])  # known as `p`, which holds the `a` it is now found in
+        check_sound(watcher)
         await watcher.watch_everything()
         (tmp_path / "p" / "a" / "c" / "file").touch()
         assert (await next_changes(watcher)).directories == {(b"p", b"a", b"c")}
