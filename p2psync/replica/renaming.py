@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from p2psync.replica import linux
 
@@ -60,22 +61,39 @@ def rename_new_in_steps(source_dir: int, source: bytes, target_dir: int, target:
 
 def exchange_in_steps(directory: int, temp: bytes, final: bytes) -> None:
     """`exchange` without kernel help; `final` is the name that must not be missing for longer than needed."""
-    os.stat(temp, dir_fd=directory, follow_symlinks=False)
     aside = _aside_name(temp)
+    linked = not _is_directory(directory, temp) and _link_aside(directory, final, aside)
+    if not linked:
+        os.rename(final, aside, src_dir_fd=directory, dst_dir_fd=directory)
+    try:
+        os.rename(temp, final, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
+        if linked:
+            os.unlink(aside, dir_fd=directory)
+        else:
+            rename_new_in_steps(directory, aside, directory, final)
+        raise
+    os.rename(aside, temp, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _link_aside(directory: int, final: bytes, aside: bytes) -> bool:
+    """Give the old file a second name; False if it can have none (a directory, or no hard links here)."""
     try:
         os.link(final, aside, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _LACKS_LINK:
             raise
-        os.rename(final, aside, src_dir_fd=directory, dst_dir_fd=directory)
-    else:
-        kept = os.stat(aside, dir_fd=directory, follow_symlinks=False)
-        now = os.stat(final, dir_fd=directory, follow_symlinks=False)
-        if (kept.st_dev, kept.st_ino) != (now.st_dev, now.st_ino):
-            os.unlink(aside, dir_fd=directory)
-            raise FileExistsError(errno.EEXIST, "another program replaced it at this moment", final)
-    os.rename(temp, final, src_dir_fd=directory, dst_dir_fd=directory)
-    os.rename(aside, temp, src_dir_fd=directory, dst_dir_fd=directory)
+        return False
+    kept = os.stat(aside, dir_fd=directory, follow_symlinks=False)
+    now = os.stat(final, dir_fd=directory, follow_symlinks=False)
+    if (kept.st_dev, kept.st_ino) != (now.st_dev, now.st_ino):
+        os.unlink(aside, dir_fd=directory)
+        raise FileExistsError(errno.EEXIST, "another program replaced it at this moment", final)
+    return True
+
+
+def _is_directory(directory: int, name: bytes) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
 
 
 def _aside_name(temp: bytes) -> bytes:

@@ -39,6 +39,10 @@ def refuse_flags(*_arguments: object) -> None:
     raise OSError(errno.EINVAL, "this filesystem has no such flag")
 
 
+def refuse_all(*_arguments: object) -> None:
+    raise OSError(errno.EIO, "input/output error")
+
+
 def refuse_links(*_arguments: object, **_options: object) -> None:
     raise PermissionError(errno.EPERM, "this filesystem has no hard links")
 
@@ -369,12 +373,32 @@ def test_an_exchange_keeps_what_was_displaced_and_goes_back(
     displaced = disk.exchange(FILE)
     assert (displaced.kind, displaced.inode) == (before.kind, before.inode)
     assert (root / "file").read_bytes() == b"ours"
-    if kind == "directory" and renames != "renameat2":
-        return  # a rename over a directory is refused by the system: what is there stays at the temp name
     disk.exchange_back(FILE)
     restored = disk.stat(FILE)
     assert restored is not None and restored.inode == before.inode
     assert sorted(name for name, _ in disk.list_directory(())) == sorted([b"file", temp_name(b"file")])
+
+
+def test_an_exchange_that_fails_midway_leaves_both_as_they_were(
+    disk: Filesystem, root: FilePath, renames: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "file").write_bytes(b"the user's")
+    write_temp(disk, FILE, b"ours")
+    before = disk.list_directory(())
+    rename = os.rename
+
+    def refuse(source: bytes, target: bytes, **directories: int) -> None:
+        if source == temp_name(b"file"):
+            raise OSError(errno.EIO, "input/output error")
+        rename(source, target, **directories)
+
+    monkeypatch.setattr(renaming.os, "rename", refuse)
+    if renames == "renameat2":
+        monkeypatch.setattr(linux, "renameat2", refuse_all)
+    with pytest.raises(StorageError):
+        disk.exchange(FILE)
+    after = disk.list_directory(())
+    assert [(name, seen.inode) for name, seen in after] == [(name, seen.inode) for name, seen in before]
 
 
 def test_an_exchange_needs_both_names(disk: Filesystem, root: FilePath, renames: str) -> None:
