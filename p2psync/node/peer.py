@@ -1,0 +1,152 @@
+"""The peer: one device running, with a replica per folder and a keeper per relay in one supervising nursery.
+
+Owns which folders and relays run, and that folders and pairings can be added while it does. What a command means to a
+user is `commands`' matter; how one folder or one relay works is theirs.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from p2psync.catalog.keystore import Keystore
+from p2psync.errors import P2psyncError, UserError
+from p2psync.ids import FolderId
+from p2psync.net.urls import RelayUrl
+from p2psync.node.failures import first_failure
+from p2psync.node.home import Home
+from p2psync.node.registry import DEVICE_NAME, RegisteredFolder, Registry
+from p2psync.node.relays import RelayKeeper
+from p2psync.node.running import RunningFolder
+from p2psync.node.surroundings import Surroundings
+from p2psync.pairing.offers import NAME_BYTES_MAX
+from p2psync.replica.context import Signal
+from p2psync.replica.replica import Replica
+from p2psync.vault.device_keys import DeviceKeys
+
+
+class Peer:
+    """Made by `open_peer`."""
+
+    def __init__(
+        self, home: Home, surroundings: Surroundings, registry: Registry, keystore: Keystore, device: DeviceKeys,
+        nursery: trio.Nursery,
+    ) -> None:  # fmt: skip
+        self.home, self.surroundings = home, surroundings
+        self.registry, self.keystore, self.device = registry, keystore, device
+        self.stopped: dict[FolderId, str] = {}
+        """Folders that could not be opened, and why."""
+        self.folders: dict[FolderId, RunningFolder] = {}
+        self.news = Signal()
+        """Folders came or went."""
+        self._nursery = nursery
+        self._stop = trio.Event()
+        self._keepers: dict[bytes, RelayKeeper] = {}
+
+    @property
+    def tasks(self) -> trio.Nursery:
+        """Where long work of commands lives: it ends with the peer."""
+        return self._nursery
+
+    def stop(self) -> None:
+        """Ask whoever runs this peer to end it."""
+        self._stop.set()
+
+    async def stopping(self) -> None:
+        """Wait until somebody asked for the end."""
+        await self._stop.wait()
+
+    async def device_name(self) -> str:
+        """How this device calls itself to others: the host's name unless the user chose one."""
+        chosen = await self.surroundings.workers.run(self.registry.setting, DEVICE_NAME)
+        name = (chosen or platform.node() or "device").encode()[:NAME_BYTES_MAX]
+        return name.decode(errors="ignore")
+
+    def keeper(self, url: RelayUrl) -> RelayKeeper:
+        """The keeper of the relay `url` names; a relay is known by its pin, whatever it is called today."""
+        keeper = self._keepers.get(url.pin)
+        if keeper is None:
+            outside = self.surroundings
+            keeper = RelayKeeper(url, network=outside.network, clock=outside.clock, randomness=outside.randomness)
+            self._keepers[url.pin] = keeper
+            self._nursery.start_soon(keeper.run)
+        return keeper
+
+    def keepers(self) -> list[RelayKeeper]:
+        return list(self._keepers.values())
+
+    def running(self, folder: FolderId) -> RunningFolder:
+        """UserError when the folder is not here or could not be opened."""
+        try:
+            return self.folders[folder]
+        except KeyError:
+            reason = self.stopped.get(folder, "it is not a folder of this device")
+            raise UserError(f"folder {folder.hex()[:8]} cannot be used: {reason}") from None
+
+    async def registered(self) -> list[RegisteredFolder]:
+        return await self.surroundings.workers.run(self.registry.folders)
+
+    async def start_folder(self, registered: RegisteredFolder) -> None:
+        """Run a folder; one that cannot be opened is noted in `stopped` and disturbs no other."""
+        if registered.folder not in self.folders:
+            await self._nursery.start(self._run_folder, registered)
+
+    async def _run_folder(
+        self, registered: RegisteredFolder, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        started = False
+        try:
+            async with self._open_replica(registered) as replica:
+                stores = await self.surroundings.workers.run(self.registry.stores, registered.folder)
+                folder = RunningFolder(registered, replica, stores, self.device, self.keeper)
+                self.folders[registered.folder] = folder
+                self.stopped.pop(registered.folder, None)
+                folder.attach_all()
+                self.news.notify()
+                try:
+                    task_status.started()
+                    started = True
+                    await replica.run()
+                finally:
+                    folder.detach_all()
+                    del self.folders[registered.folder]
+        except* P2psyncError as group:
+            self.stopped[registered.folder] = str(first_failure(group))
+        self.news.notify()
+        if not started:
+            task_status.started()
+
+    @asynccontextmanager
+    async def _open_replica(self, registered: RegisteredFolder) -> AsyncIterator[Replica]:
+        outside = self.surroundings
+        async with Replica.open_replica(
+            root=registered.path,
+            catalog_path=self.home.catalog(registered.catalog),
+            keystore=self.keystore,
+            device=self.device,
+            clock=outside.clock,
+            randomness=outside.randomness,
+            workers=outside.workers,
+        ) as replica:
+            yield replica
+
+
+@asynccontextmanager
+async def open_peer(home: Home, surroundings: Surroundings) -> AsyncIterator[Peer]:
+    """A running peer with every folder of `home`; the caller holds the home's lock. Ends with the block."""
+    workers = surroundings.workers
+    registry = await workers.run(Registry, home.registry)
+    try:
+        keystore = await workers.run(Keystore, home.keys)
+        device = await workers.run(keystore.device, surroundings.randomness)
+        async with trio.open_nursery() as nursery:
+            peer = Peer(home, surroundings, registry, keystore, device, nursery)
+            for registered in await peer.registered():
+                await peer.start_folder(registered)
+            yield peer
+            nursery.cancel_scope.cancel()
+    finally:
+        registry.close()

@@ -1,0 +1,121 @@
+"""The registry: which folders this device has and where, their stores, and pairings in progress (`home/node.db`).
+
+Owns the tables of `node/sql`. Calls block for one commit; callers that must not wait hand them to a worker. Knows
+neither links nor what is inside a folder.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2psync.errors import UserError
+from p2psync.ids import FolderId, NamespaceId, RelayKey
+from p2psync.index.membership import Role
+from p2psync.pairing.offers import StoreLocation
+from p2psync.store.sqlite import Database
+from p2psync.wire.messages import Side
+
+DEVICE_NAME = "device-name"
+RELAY = "relay"
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredFolder:
+    folder: FolderId
+    label: str
+    path: Path
+    role: Role
+    catalog: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPairing:
+    """A pairing step on disk. `step` names its class, `state` is its encoding, `target` the joiner's directory."""
+
+    relay: str
+    nameplate: int
+    side: Side
+    step: str
+    state: bytes
+    target: Path
+    expires_at: float
+    agreed: bool
+
+    def __repr__(self) -> str:
+        return f"SavedPairing({self.side.value} {self.nameplate}, {self.step})"
+
+
+class Registry:
+    def __init__(self, path: Path | None) -> None:
+        """`path` None keeps everything in memory (simulations)."""
+        self._database = Database(path, "p2psync.node.sql")
+
+    def close(self) -> None:
+        self._database.close()
+
+    def setting(self, name: str) -> str | None:
+        value = self._database.scalar("SELECT value FROM setting WHERE name = ?", (name,))
+        return None if value is None else str(value)
+
+    def set_setting(self, name: str, value: str) -> None:
+        self._database.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
+
+    # --- folders and stores
+
+    def folders(self) -> list[RegisteredFolder]:
+        rows = self._database.query("SELECT id, label, path, role, catalog FROM folder ORDER BY label, id")
+        return [
+            RegisteredFolder(FolderId(row[0]), row[1], Path(os.fsdecode(row[2])), Role(row[3]), row[4]) for row in rows
+        ]
+
+    def add_folder(self, folder: RegisteredFolder, stores: tuple[StoreLocation, ...] = ()) -> None:
+        """Remember a folder with its stores; the same folder again changes nothing. UserError if its path is taken."""
+        with self._database.transaction():
+            held = self._database.query_one("SELECT id FROM folder WHERE path = ?", (os.fsencode(folder.path),))
+            if held is not None and held[0] != folder.folder:
+                raise UserError(f"{folder.path} already is another folder of this device; choose another directory")
+            self._database.execute(
+                "INSERT OR IGNORE INTO folder VALUES (?, ?, ?, ?, ?)",
+                (folder.folder, folder.label, os.fsencode(folder.path), int(folder.role), folder.catalog),
+            )
+            for store in stores:
+                self.add_store(folder.folder, store)
+
+    def stores(self, folder: FolderId) -> tuple[StoreLocation, ...]:
+        rows = self._database.query(
+            "SELECT url, relay_key, namespace FROM store WHERE folder = ? ORDER BY url", (folder,)
+        )
+        return tuple(StoreLocation(row[0], RelayKey(row[1]), NamespaceId(row[2])) for row in rows)
+
+    def add_store(self, folder: FolderId, store: StoreLocation) -> None:
+        """A relay that moved keeps its key: its new URL replaces the old one."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO store VALUES (?, ?, ?, ?)", (folder, store.url, store.relay_key, store.namespace)
+        )
+
+    # --- pairings in progress
+
+    def save_pairing(self, saved: SavedPairing) -> None:
+        self._database.execute(
+            "INSERT OR REPLACE INTO pairing VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (saved.relay, saved.nameplate, saved.side.value, saved.step, saved.state, os.fsencode(saved.target),
+             saved.expires_at, saved.agreed),
+        )  # fmt: skip
+
+    def forget_pairing(self, relay: str, nameplate: int, side: Side) -> None:
+        self._database.execute(
+            "DELETE FROM pairing WHERE relay = ? AND nameplate = ? AND side = ?", (relay, nameplate, side.value)
+        )
+
+    def pairings(self, now: float) -> list[SavedPairing]:
+        """Pairings that can still be resumed; expired ones are forgotten here."""
+        self._database.execute("DELETE FROM pairing WHERE expires_at <= ?", (now,))
+        rows = self._database.query(
+            "SELECT relay, nameplate, side, step, state, target, expires_at, agreed FROM pairing"
+        )
+        return [
+            SavedPairing(row[0], row[1], Side(row[2]), row[3], row[4], Path(os.fsdecode(row[5])), row[6], bool(row[7]))
+            for row in rows
+        ]

@@ -1,0 +1,81 @@
+"""What a peer knows of itself, as the JSON of `p2psync status --json` (architecture, "Command line").
+
+Only builds values; showing them to people is the command line's matter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p2psync.node.peer import Peer
+from p2psync.node.registry import RegisteredFolder
+from p2psync.node.running import RunningFolder
+from p2psync.vault.device_keys import device_id
+
+
+async def build_status(peer: Peer) -> dict[str, Any]:
+    folders = [_folder(peer, registered) for registered in await peer.registered()]
+    relays = [
+        {"url": str(keeper.url), "connected": keeper.connected, "error": keeper.error} for keeper in peer.keepers()
+    ]
+    return {"device": peer.device.device_id, "name": await peer.device_name(), "folders": folders, "relays": relays}
+
+
+def _folder(peer: Peer, registered: RegisteredFolder) -> dict[str, Any]:
+    head: dict[str, Any] = {
+        "id": registered.folder.hex(),
+        "label": registered.label,
+        "path": str(registered.path),
+        "role": registered.role.name.lower(),
+    }
+    folder = peer.folders.get(registered.folder)
+    if folder is None:
+        return head | _not_running(peer.stopped.get(registered.folder, "it is not running yet"))
+    return head | _running(folder)
+
+
+def _not_running(error: str) -> dict[str, Any]:
+    return {
+        "state": "error", "local_bytes": 0, "global_bytes": 0, "need_bytes": 0, "need_files": 0, "upload_bytes": 0,
+        "conflicts": 0, "error": error, "problems": [], "peers": [], "stores": [],
+    }  # fmt: skip
+
+
+def _running(folder: RunningFolder) -> dict[str, Any]:
+    status = folder.replica.status()
+    own = folder.device.identity_key
+    peers = [
+        {"device": device_id(member.credentials.identity), "role": member.role.name.lower()}
+        for member in folder.replica.members()
+        if member.credentials.identity != own
+    ]
+    return {
+        "state": status.state,
+        "local_bytes": status.local_bytes,
+        "global_bytes": status.global_bytes,
+        "need_bytes": status.need_bytes,
+        "need_files": status.need_files,
+        "upload_bytes": status.upload_bytes,
+        "conflicts": status.conflicts,
+        "error": status.error,
+        "problems": [{"path": path, "reason": reason} for path, reason in status.problems],
+        "peers": peers,
+        "stores": _stores(folder, status.stores),
+    }
+
+
+def _stores(folder: RunningFolder, known: Any) -> list[dict[str, Any]]:
+    stores = []
+    for store in folder.stores:
+        keeper = folder.keeper(store)
+        attachment = keeper.attachment(folder.folder)
+        refused = None if attachment is None else attachment.error
+        stores.append(
+            {
+                "url": store.url,
+                "connected": keeper.connected and attachment is not None and attachment.active,
+                "error": keeper.error or refused,
+                "in_sync": bool(known.get(store.url, False)),
+            }
+        )
+    return stores
