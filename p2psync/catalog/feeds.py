@@ -41,8 +41,8 @@ class Feeds:
     def hold(self, feed: FeedId, reason: str | None) -> None:
         """Say why a feed goes no further (None: it goes on again)."""
         self._db.execute(
-            "INSERT INTO feed (feed, seq, hash, held) VALUES (?, 0, ?, ?) ON CONFLICT (feed) DO UPDATE SET held = ?4",
-            (feed, ZERO_HASH, reason, reason),
+            "INSERT INTO feed (feed, seq, hash, held) VALUES (?, 0, ?, ?) ON CONFLICT (feed) DO UPDATE SET held = ?3",
+            (feed, ZERO_HASH, reason),
         )
 
     def append(self, entry: Entry, identity: IdentityKey) -> None:

@@ -19,14 +19,12 @@ WRITE, MOVE, DELETE = "write", "move", "delete"
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """`source` is where a move comes from. `new` carries the fingerprint the file will have."""
+    """`new` carries the fingerprint the file will have. A move is two intents: its target and its source."""
 
     operation: str
     path: Path
     old: Placed | None
     new: Placed | None
-    source: Path | None = None
-    id: int = 0
 
 
 class Intents:
@@ -35,12 +33,10 @@ class Intents:
 
     def add(self, batch: int, intents: Iterable[Intent]) -> None:
         self._db.executemany(
-            "INSERT INTO intent (batch, operation, dir, name, source_dir, source_name, old, new)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO intent (batch, operation, dir, name, old, new) VALUES (?, ?, ?, ?, ?, ?)",
             [
                 (
                     batch, intent.operation, *columns(intent.path),
-                    *(columns(intent.source) if intent.source else (None, None)),
                     encode_placed(intent.old), encode_placed(intent.new),
                 )
                 for intent in intents
@@ -52,16 +48,11 @@ class Intents:
 
     def all(self) -> list[Intent]:
         """Every open intent, newest first: undoing goes backwards."""
-        rows = self._db.query(
-            "SELECT operation, dir, name, old, new, source_dir, source_name, id FROM intent ORDER BY id DESC"
-        )
+        rows = self._db.query("SELECT operation, dir, name, old, new FROM intent ORDER BY id DESC")
         return [
-            Intent(
-                operation, path_of(directory, name), decode_placed(old), decode_placed(new),
-                None if source_dir is None else path_of(source_dir, source_name), number,
-            )
-            for operation, directory, name, old, new, source_dir, source_name, number in rows
-        ]  # fmt: skip
+            Intent(operation, path_of(directory, name), decode_placed(old), decode_placed(new))
+            for operation, directory, name, old, new in rows
+        ]
 
     def last_batch(self) -> int:
         return int(self._db.scalar("SELECT coalesce(max(batch), 0) FROM intent"))

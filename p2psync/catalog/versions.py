@@ -205,3 +205,12 @@ class Versions:
         """Whether anything is wanted alive directly inside this directory."""
         directory = b"/".join(path)
         return bool(self._db.scalar("SELECT 1 FROM wanted WHERE dir = ? AND kind <> 3 LIMIT 1", (directory,)))
+
+    def copies_placed(self, path: Path) -> bool:
+        """Whether every derived conflict copy of this path's losers stands on the disk."""
+        rows = self._db.query(
+            "SELECT dir, name FROM wanted WHERE source_dir = ? AND source_name = ?"
+            " AND EXISTS (SELECT 1 FROM need WHERE need.dir = wanted.dir AND need.name = wanted.name)",
+            columns(path),
+        )
+        return not rows

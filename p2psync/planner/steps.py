@@ -19,6 +19,8 @@ class Step(Enum):
     DIRECTORY = "directory"
     LINK = "link"
     WRITE = "write"
+    MOVE = "move"
+    """The content stands under another name that is to go: rename it."""
     DELETE = "delete"
     LOOK = "look"
     """The disk shows something unexpected: scan first."""

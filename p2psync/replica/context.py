@@ -18,6 +18,7 @@ from p2psync.index.membership import Membership
 from p2psync.index.paths import Path
 from p2psync.replica.filesystem import Filesystem
 from p2psync.seams import Clock, Randomness, Workers
+from p2psync.store.interface import BlindStore
 from p2psync.vault.device_keys import DeviceKeys
 from p2psync.vault.secrets import FolderSecrets
 
@@ -61,6 +62,8 @@ class Context:
     """Directories in `dirty` must be scanned."""
     changed: Signal = field(default_factory=Signal)
     """Anything a status would show has changed."""
+    stores: dict[str, BlindStore] = field(default_factory=dict)
+    """Connected stores by name: where chunks can be fetched from right now."""
     dirty: set[Path] = field(default_factory=set)
     trouble: dict[str, str] = field(default_factory=dict)
     """Standing troubles by subject (a disk, a pack at a store), one sentence each, until they pass."""
@@ -82,6 +85,10 @@ class Context:
         if directories:
             self.dirty |= directories
             self.look_again.notify()
+
+    def set_trouble_quietly(self, subject: str, sentence: str) -> None:
+        """`set_trouble` for worker threads, which may not wake tasks."""
+        self.trouble[subject] = sentence
 
     def set_trouble(self, subject: str, sentence: str | None) -> None:
         if sentence is None:

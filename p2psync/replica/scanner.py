@@ -22,7 +22,7 @@ from p2psync.replica.filesystem import NotRegularFile, Stat
 from p2psync.replica.publisher import LocalChange, Unit, file_rows
 from p2psync.replica.reader import ChangedWhileRead, ReadStopped, read_content
 
-_KINDS = {DiskKind.FILE: Kind.FILE, DiskKind.DIRECTORY: Kind.DIRECTORY, DiskKind.SYMLINK: Kind.SYMLINK}
+KINDS = {DiskKind.FILE: Kind.FILE, DiskKind.DIRECTORY: Kind.DIRECTORY, DiskKind.SYMLINK: Kind.SYMLINK}
 _TICK_NS = 20_000_000
 """A file this young may be written again within the same kernel clock tick, unseen by its fingerprint."""
 
@@ -103,7 +103,7 @@ def _flaw(path: Path, stat: Stat, base: Placed | None) -> str | None:
         return f"not synced: it {reason}"
     if (
         base is not None
-        and base.kind is Kind.DIRECTORY is _KINDS[stat.kind]
+        and base.kind is Kind.DIRECTORY is KINDS[stat.kind]
         and base.fingerprint.dev not in (0, stat.dev)
     ):
         return "another filesystem stands here than before (mounted or unmounted?); what is below it is left alone"
@@ -113,7 +113,7 @@ def _flaw(path: Path, stat: Stat, base: Placed | None) -> str | None:
 
 
 def _compare(context: Context, path: Path, stat: Stat, base: Placed | None, found: Looked) -> None:
-    kind = _KINDS[stat.kind]
+    kind = KINDS[stat.kind]
     same_kind = base is not None and base.kind is kind
     if kind is Kind.DIRECTORY:
         found.below.append(path)
@@ -150,7 +150,7 @@ def prepare(context: Context, candidates: Iterable[Candidate], should_stop: Call
 
 def _prepare_one(context: Context, candidate: Candidate, should_stop: Callable[[], bool], prepared: Prepared) -> Unit:
     path, stat, base = candidate.path, candidate.stat, candidate.base
-    kind, mode = _KINDS[stat.kind], stat.mode & 0o777
+    kind, mode = KINDS[stat.kind], stat.mode & 0o777
     if kind is Kind.DIRECTORY:
         seen = Fingerprint(stat.dev, stat.inode, 0, 0, 0)
         return (LocalChange(path=path, kind=kind, base=base, fingerprint=seen, mode=mode),)

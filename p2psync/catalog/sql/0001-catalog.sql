@@ -98,7 +98,7 @@ CREATE INDEX upload_pack ON upload (pack);
 -- Disk operations under way: durable before the rename that makes them visible, cleared once that rename is durable.
 CREATE TABLE intent (
     id INTEGER PRIMARY KEY, batch INTEGER NOT NULL, operation TEXT NOT NULL, dir BLOB NOT NULL, name BLOB NOT NULL,
-    source_dir BLOB, source_name BLOB, old BLOB, new BLOB, fresh BLOB
+    old BLOB, new BLOB
 );
 
 -- What the user should know about a path: unreadable, special, refused, colliding.

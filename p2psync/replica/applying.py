@@ -1,0 +1,172 @@
+"""Applying: the task that works off the `need` queue in rounds.
+
+A round goes through everything alive first (directories, renames, metadata, then content as it arrives) and through
+deletions last, so that what is to be deleted can still serve as a source. A file whose local content lives on only as
+a conflict copy is not replaced before that copy stands. What cannot be done now stays queued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from p2psync.catalog.versions import Need
+from p2psync.errors import StorageError
+from p2psync.index.paths import show
+from p2psync.index.versions import Kind
+from p2psync.planner.steps import Step
+from p2psync.replica.assembly import Assembly
+from p2psync.replica.context import Context
+from p2psync.replica.fetcher import Fetcher
+from p2psync.replica.materialiser import Materialiser, Plan, as_placed, plan_path
+from p2psync.replica.publisher import file_rows
+from p2psync.replica.scanner import fingerprint_of
+
+_GROUP = 512
+"""Files placed under one pair of syncs."""
+_DISK_RETRY_SECONDS = 5.0
+
+
+class Applying:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._materialiser = Materialiser(context)
+        self._fetcher = Fetcher(context, self._materialiser)
+        self._placing = trio.Lock()
+        self.busy = False
+
+    async def run(self) -> None:
+        """Work until cancelled; a refusing disk is shown and tried again."""
+        context = self._context
+        while True:
+            seen = context.work_arrived.count
+            self.busy = True
+            try:
+                progress = await self._round()
+                context.set_trouble("disk", None)
+                wait = self._fetcher.retry_after
+            except StorageError as error:
+                context.set_trouble("disk", str(error))
+                progress, wait = 0, _DISK_RETRY_SECONDS
+            context.rescan(set(context.dirty))
+            if progress:
+                continue
+            self.busy = False
+            context.changed.notify()
+            with trio.move_on_after(wait if wait is not None else float("inf")):
+                await context.work_arrived.wait(seen)
+
+    async def _round(self) -> int:
+        context, progress = self._context, 0
+        for live in (True, False):
+            after = 0
+            while True:
+                needs = await context.workers.run(context.catalog.versions.needs, live, after)
+                if not needs:
+                    break
+                after = needs[-1].id
+                progress += await (self._apply_live(needs) if live else self._apply_deletions(needs))
+                context.changed.notify()
+        await context.workers.run(self._materialiser.finish)
+        return progress
+
+    async def _apply_deletions(self, needs: Sequence[Need]) -> int:
+        def work() -> int:
+            deepest_first = sorted(needs, key=lambda need: len(need.path), reverse=True)
+            plans = [plan for need in deepest_first if (plan := self._plan(need)) is not None]
+            return self._materialiser.place(plans)
+
+        async with self._placing:
+            return await self._context.workers.run(work)
+
+    async def _apply_live(self, needs: Sequence[Need]) -> int:
+        context, placed = self._context, 0
+        plans = await context.workers.run(self._plan_live, needs)
+        writes = [plan for plan in plans if plan.step is Step.WRITE]
+        rest = sorted((plan for plan in plans if plan.step is not Step.WRITE), key=lambda plan: len(plan.path))
+        async with self._placing:
+            placed += await context.workers.run(self._materialiser.place, rest)
+        lists = [plan for plan in writes if plan.version is not None and plan.version.content.depth and not plan.rows]
+        for plan in lists:
+            await self._complete_list(plan)
+        ready: list[Plan] = []
+
+        async def take(assemblies: list[Assembly]) -> None:
+            """Whoever finds the disk free places all that is ready; the others only add to it."""
+            nonlocal placed
+            ready.extend(assembly.plan for assembly in assemblies)
+            if self._placing.locked() and len(ready) < _GROUP:
+                return
+            async with self._placing:
+                while ready:
+                    group, ready[:] = ready[:_GROUP], ready[_GROUP:]
+                    placed += await context.workers.run(self._materialiser.place, group)
+                    context.changed.notify()
+
+        fetchable = [plan for plan in writes if plan.rows or plan.size == 0]
+        if fetchable:
+            await self._fetcher.fetch(fetchable, take)
+            await take([])
+        return placed
+
+    async def _complete_list(self, plan: Plan) -> None:
+        assert plan.version is not None
+        content = plan.version.content
+        await self._fetcher.fetch_list(content.chunks, content.generation)
+        plan.rows = await self._context.workers.run(file_rows, self._context, plan.version) or b""
+
+    def _plan_live(self, needs: Sequence[Need]) -> list[Plan]:
+        plans = []
+        for need in needs:
+            plan = self._plan(need)
+            if plan is not None and self._prepared(plan):
+                plans.append(plan)
+        return plans
+
+    def _plan(self, need: Need) -> Plan | None:
+        plan = plan_path(self._context, need.path)
+        if plan.step is Step.LOOK:
+            self._context.dirty.add(need.path[:-1])
+            return None
+        return plan
+
+    def _prepared(self, plan: Plan) -> bool:
+        """Get a plan ready to carry out or fetch for; False when it must wait."""
+        context = self._context
+        if plan.step in (Step.WRITE, Step.LINK, Step.DIRECTORY) and not self._may_create(plan):
+            return False
+        if plan.step is Step.WRITE and plan.version is not None:
+            plan.rows = file_rows(context, plan.version) or b""
+            self._prefer_rename(plan)
+        elif plan.step is Step.LINK and plan.version is not None:
+            context.filesystem.remove_temp(plan.path)
+            context.filesystem.make_temp_symlink(plan.path, plan.version.target or b"")
+            stat = context.filesystem.temp_stat(plan.path)
+            if stat is None:
+                return False
+            plan.temp = fingerprint_of(stat)
+        return True
+
+    def _may_create(self, plan: Plan) -> bool:
+        context = self._context
+        if plan.base is not None and plan.base.live and not context.catalog.versions.copies_placed(plan.path):
+            return False  # its content survives only as a conflict copy that is not there yet
+        obstacle = self._materialiser.ensure_parents(plan.path)
+        if obstacle is not None:
+            context.set_trouble_quietly(show(plan.path), f"{show(plan.path)} waits: {obstacle}")
+            return False
+        return True
+
+    def _prefer_rename(self, plan: Plan) -> None:
+        """If the content stands at the path this version came from, and that path is to go, move it."""
+        version = plan.version
+        if version is None or version.origin is None or (plan.base is not None and plan.base.live):
+            return
+        catalog = self._context.catalog
+        source, wanted = catalog.placed.get(version.origin.path), catalog.versions.wanted(version.origin.path)
+        if source is None or not source.same_state(version) or (wanted is not None and wanted.kind is not Kind.DELETED):
+            return
+        stat = self._context.filesystem.stat(source.path)
+        if stat is not None and as_placed(source, stat):
+            plan.step, plan.source = Step.MOVE, source

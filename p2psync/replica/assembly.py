@@ -1,0 +1,184 @@
+"""Assemblies: files being put together in their temps, chunk by chunk, from whatever source has a chunk.
+
+A temp is filled in any order and verified chunk by chunk as it is written, so a temp left by a killed process is worth
+exactly the chunks in it that still hash to their ids. Local sources come first: an entry that carries the chunk, then
+any placed file that should hold it (the file about to be replaced included). Synchronous; runs in workers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from p2psync.catalog.rows import Placed
+from p2psync.errors import P2psyncError, StorageError
+from p2psync.ids import ChunkId, EpochId, Plaintext
+from p2psync.index.body import Body, decode_body
+from p2psync.index.paths import Path, show
+from p2psync.index.records import decode_inline, iterate_chunks
+from p2psync.replica.context import Context
+from p2psync.replica.filesystem import NotRegularFile, TempFile
+from p2psync.replica.materialiser import Plan
+from p2psync.replica.scanner import fingerprint_of
+from p2psync.sealed.entry import parse
+from p2psync.vault.entry import open_entry
+from p2psync.vault.secrets import Generation
+
+
+@dataclass(slots=True)
+class Assembly:
+    """One file on its way: which chunks are still missing, by index in its list."""
+
+    plan: Plan
+    chunks: list[tuple[ChunkId, int, int]] = field(default_factory=list)
+    """(id, offset, length)."""
+    missing: set[int] = field(default_factory=set)
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing
+
+
+class Assembler:
+    """Fills the temps of one batch of files. `wanted` says which assemblies wait for a chunk."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self.wanted: dict[ChunkId, list[tuple[Assembly, int]]] = {}
+        self._body: tuple[tuple[bytes, int], Body] | None = None
+
+    def begin(self, plans: Iterable[Plan]) -> list[Assembly]:
+        """Take plans in; what a temp already holds is counted. Returns those that are complete (empty files)."""
+        done = []
+        for plan in plans:
+            assembly = Assembly(plan)
+            offset = 0
+            for chunk, length in iterate_chunks(plan.rows):
+                assembly.chunks.append((ChunkId(chunk), offset, length))
+                offset += length
+            assembly.missing = set(range(len(assembly.chunks)))
+            if self._context.filesystem.temp_stat(plan.path) is not None:
+                self._resume(assembly)
+            for index in assembly.missing:
+                self.wanted.setdefault(assembly.chunks[index][0], []).append((assembly, index))
+            if assembly.complete:
+                self.seal(assembly)
+                done.append(assembly)
+        return done
+
+    def _resume(self, assembly: Assembly) -> None:
+        """A temp left by an earlier try is worth the chunks in it that still verify."""
+        filesystem, path, generation = self._context.filesystem, assembly.plan.path, self._generation(assembly)
+        try:
+            with filesystem.open_temp(path, False) as temp:
+                size = temp.stat().size
+                for index, (chunk, offset, length) in enumerate(assembly.chunks):
+                    if offset + length <= size and generation.chunk_id(temp.read(offset, length)) == chunk:
+                        assembly.missing.discard(index)
+        except (OSError, NotRegularFile):
+            filesystem.remove_temp(path)
+            assembly.missing = set(range(len(assembly.chunks)))
+
+    def _generation(self, assembly: Assembly) -> Generation:
+        version = assembly.plan.version
+        assert version is not None
+        return self._context.secrets.generations[version.content.generation]
+
+    def take(self, chunk: ChunkId, plain: Plaintext) -> list[Assembly]:
+        """Write a verified chunk wherever it is wanted; returns the files it completed."""
+        with self._lock:
+            targets = self.wanted.pop(chunk, [])
+        done = []
+        for assembly, index in targets:
+            if len(assembly.chunks) == 1:
+                self.seal(assembly, plain)
+                assembly.missing.clear()
+                done.append(assembly)
+                continue
+            with self._temp(assembly.plan.path) as temp:
+                temp.write(plain, assembly.chunks[index][1])
+            with self._lock:
+                assembly.missing.discard(index)
+                complete = assembly.complete
+            if complete:
+                self.seal(assembly)
+                done.append(assembly)
+        return done
+
+    @contextmanager
+    def _temp(self, path: Path) -> Iterator[TempFile]:
+        """The temp of a path, made if it is not there (two workers may come at once)."""
+        for create in (False, True, False):
+            try:
+                with self._context.filesystem.open_temp(path, create) as temp:
+                    yield temp
+                    return
+            except (FileNotFoundError, FileExistsError):
+                continue
+        raise StorageError(f"the temporary file of {show(path)} comes and goes; is another program cleaning up there?")
+
+    def seal(self, assembly: Assembly, plain: Plaintext | None = None) -> None:
+        """Give a complete temp its size, mode and time, and note what it looks like; `plain` is a whole small file."""
+        version = assembly.plan.version
+        assert version is not None
+        with self._temp(assembly.plan.path) as temp:
+            if plain is not None:
+                temp.write(plain, 0)
+            temp.truncate(version.size)
+            temp.set_meta(version.mode, version.mtime_ns)
+            assembly.plan.temp = fingerprint_of(temp.stat())
+
+    # Local sources.
+
+    def from_here(self, chunks: Sequence[ChunkId]) -> list[Assembly]:
+        """Fill what this device already has; returns the files that completed."""
+        done: list[Assembly] = []
+        for chunk in chunks:
+            targets = self.wanted.get(chunk)
+            if not targets:
+                continue
+            assembly, index = targets[0]
+            plain = self._inline(chunk) or self._from_files(
+                chunk, assembly.chunks[index][2], self._generation(assembly)
+            )
+            if plain is not None:
+                done += self.take(chunk, plain)
+        return done
+
+    def _inline(self, chunk: ChunkId) -> Plaintext | None:
+        place = self._context.catalog.locations.find_inline(chunk)
+        if place is None:
+            return None
+        feed, seq, index = place
+        if self._body is None or self._body[0] != (feed, seq):
+            data = self._context.catalog.feeds.entry(feed, seq)
+            if data is None:
+                return None
+            entry = parse(data)
+            secret = self._context.secrets.epoch(EpochId(entry.epoch))
+            self._body = ((feed, seq), decode_body(open_entry(self._context.folder, secret, entry)))
+        return decode_inline(self._body[1].records[index]).plain
+
+    def _from_files(self, chunk: ChunkId, length: int, generation: Generation) -> Plaintext | None:
+        for holder, offset in self._context.catalog.placed.holders(chunk):
+            plain = read_chunk(self._context, holder, offset, length, chunk, generation)
+            if plain is not None:
+                return plain
+        return None
+
+
+def read_chunk(
+    context: Context, holder: Placed, offset: int, length: int, chunk: ChunkId, generation: Generation
+) -> Plaintext | None:
+    """A chunk out of a placed file, re-hashed: None when the file holds something else by now."""
+    try:
+        with context.filesystem.open_file(holder.path) as file:
+            plain = file.read(offset, length)
+    except (OSError, P2psyncError):
+        return None  # changed or gone since: another source will do
+    if len(plain) != length or generation.chunk_id(plain) != chunk:
+        return None
+    return Plaintext(plain)

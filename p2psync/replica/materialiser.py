@@ -1,0 +1,336 @@
+"""The materialiser: makes the disk show what is wanted, in groups, in the write order of the formats.
+
+Invariants (docs/formats.md, "Write order"): temps are durable before an intent names them; an intent is durable before
+the rename that makes a file visible; what a rename displaced is looked at before it goes; an intent is cleared only
+after a sync that made its rename durable. A file that is not exactly as placed is never replaced or removed: it is left
+to the scanner. Synchronous: it runs in a worker, one group at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from p2psync.catalog.intents import DELETE, MOVE, WRITE, Intent
+from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
+from p2psync.ids import ChunkId, RecordHash
+from p2psync.index.paths import Path, show
+from p2psync.index.versions import Dot, Kind, Vector, Version
+from p2psync.planner.steps import Step, decide_step
+from p2psync.replica.context import Context
+from p2psync.replica.filesystem import Kind as DiskKind
+from p2psync.replica.filesystem import Stat, temp_path
+from p2psync.replica.scanner import KINDS, fingerprint_of
+
+_NEW_DIRECTORY_MODE = 0o755
+"""For a parent whose own record has not been applied yet."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """One path to bring into its wanted state. `version` is None when nothing is wanted there any more."""
+
+    path: Path
+    step: Step
+    version: Version | None
+    dot: Dot | None
+    vector: Vector
+    base: Placed | None
+    rows: bytes = b""
+    temp: Fingerprint = NOTHING
+    """Set once the temp is complete."""
+    source: Placed | None = None
+    """For a rename: the placed file that can simply be moved here."""
+
+    @property
+    def size(self) -> int:
+        return self.version.size if self.version is not None else 0
+
+
+def plan_path(context: Context, path: Path) -> Plan:
+    """Decide the step for a queued path."""
+    catalog = context.catalog
+    wanted, base = catalog.versions.wanted(path), catalog.placed.get(path)
+    stat = context.filesystem.stat(path)
+    version = None if wanted is None else catalog.versions.wanted_version(wanted)
+    live = wanted is not None and wanted.kind is not Kind.DELETED
+    step = decide_step(
+        wanted=wanted.kind if wanted is not None else None,
+        placed=base.kind if base is not None else None,
+        disk=KINDS.get(stat.kind, Kind.FILE) if stat is not None else None,
+        as_placed=stat is not None and base is not None and as_placed(base, stat),
+        same_content=live and base is not None and version is not None and base.same_state(version),
+        same_meta=base is not None and version is not None and _same_meta(base, version),
+    )
+    return Plan(
+        path=path, step=step, version=version, dot=wanted.dot if wanted is not None else None,
+        vector=wanted.vector if wanted is not None else {}, base=base,
+    )  # fmt: skip
+
+
+def as_placed(base: Placed, stat: Stat) -> bool:
+    """Whether the disk shows exactly what was placed."""
+    if KINDS.get(stat.kind) is not base.kind:
+        return False
+    return base.kind is Kind.DIRECTORY or base.fingerprint == fingerprint_of(stat)
+
+
+def _same_meta(base: Placed, version: Version) -> bool:
+    if base.kind is Kind.SYMLINK:
+        return True
+    return base.mode == version.mode and (base.kind is Kind.DIRECTORY or base.fingerprint.mtime_ns == version.mtime_ns)
+
+
+class Materialiser:
+    """Carries out plans. Not for two threads at once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._batch = context.catalog.intents.last_batch()
+        self._unsynced: set[Path] = set()
+        """Directories whose renames of the last group are not durable yet."""
+        self._restricted: list[tuple[Path, int]] = []
+        """Directories we may write into only until everything below them is in place."""
+        self.opened: list[tuple[ChunkId, int, int]] = []
+        """Frames opened by the fetcher, marked verified together with the next group."""
+
+    def ensure_parents(self, path: Path) -> str | None:
+        """Make missing directories above `path`; returns why that cannot be, or None."""
+        for depth in range(1, len(path)):
+            parent = path[:depth]
+            stat = self._context.filesystem.stat(parent)
+            if stat is None:
+                self._context.filesystem.make_directory(parent, _NEW_DIRECTORY_MODE)
+                self._unsynced.add(parent[:-1])
+            elif stat.kind is not DiskKind.DIRECTORY:
+                return f"{show(parent)} is no directory here"
+        return None
+
+    def place(self, plans: Sequence[Plan]) -> int:
+        """Bring a group into place; returns how many succeeded. Temps of WRITE and LINK plans are complete."""
+        context = self._context
+        for plan in plans:
+            if plan.step not in (Step.WRITE, Step.LINK):
+                # What an abandoned download left must not be taken for a displaced edit by a recovery.
+                context.filesystem.remove_temp(plan.path)
+        temps = [temp_path(plan.path) for plan in plans if plan.step in (Step.WRITE, Step.LINK)]
+        if temps or self._unsynced:
+            context.filesystem.sync([*temps, *sorted(self._unsynced)])
+        self._batch += 1
+        with context.catalog.transaction():
+            context.catalog.intents.clear(self._batch - 1)
+            context.catalog.intents.add(self._batch, [intent for plan in plans for intent in self._intents(plan)])
+            if self.opened:
+                context.catalog.locations.mark_verified(self.opened)
+        self.opened, self._unsynced = [], set()
+        done = 0
+        with context.tree, context.catalog.transaction():
+            for plan in plans:
+                done += self._carry_out(plan)
+        return done
+
+    def finish(self) -> None:
+        """Make the last group durable, clear its intents, and take write permission from directories that have none."""
+        for path, mode in self._restricted:
+            held = self._context.catalog.placed.get(path)
+            if held is not None and held.kind is Kind.DIRECTORY:
+                with self._context.tree:
+                    self._context.filesystem.set_mode(path, mode)
+                    self._context.catalog.placed.put(replace(held, mode=mode))
+        self._restricted = []
+        if self._unsynced:
+            self._context.filesystem.sync(sorted(self._unsynced))
+            self._unsynced = set()
+        self._context.catalog.intents.clear(self._batch)
+
+    def _intents(self, plan: Plan) -> list[Intent]:
+        match plan.step:
+            case Step.MOVE if plan.source is not None and plan.version is not None:
+                seen = replace(plan.source.fingerprint, mtime_ns=plan.version.mtime_ns)
+                gone = self._tombstone(plan.source.path)
+                return [
+                    Intent(MOVE, plan.path, plan.base, self._row(plan, seen)),
+                    Intent(DELETE, plan.source.path, plan.source, gone),
+                ]
+            case Step.RECORD | Step.LOOK:
+                return []
+            case Step.DELETE:
+                return [Intent(DELETE, plan.path, plan.base, self._row(plan, NOTHING))]
+            case Step.META if plan.base is not None and plan.version is not None:
+                seen = replace(plan.base.fingerprint, mtime_ns=plan.version.mtime_ns)
+                return [Intent(WRITE, plan.path, plan.base, self._row(plan, seen))]
+            case _:
+                return [Intent(WRITE, plan.path, plan.base, self._row(plan, plan.temp))]
+
+    def _row(self, plan: Plan, seen: Fingerprint) -> Placed | None:
+        """The placed row this plan leads to; None when the path is to be forgotten."""
+        if plan.version is None or plan.dot is None:
+            return None
+        version = plan.version
+        return Placed(
+            path=plan.path, dot=plan.dot, hash=RecordHash(version.hash), kind=version.kind, vector=plan.vector,
+            fingerprint=seen, mode=version.mode, target=version.target, content=version.content,
+        )  # fmt: skip
+
+    def _tombstone(self, path: Path) -> Placed | None:
+        """The row of a path whose file moved away: its deletion, if the folder wants that."""
+        wanted = self._context.catalog.versions.wanted(path)
+        if wanted is None or wanted.kind is not Kind.DELETED:
+            return None
+        return Placed(
+            path=path, dot=wanted.dot, hash=self._context.catalog.versions.wanted_version(wanted).hash,
+            kind=Kind.DELETED, vector=wanted.vector, fingerprint=NOTHING,
+        )  # fmt: skip
+
+    def _carry_out(self, plan: Plan) -> bool:
+        """One plan under the tree lock. What does not fit any more is left to the scanner."""
+        context = self._context
+        if not self._still_valid(plan):
+            return False
+        try:
+            seen = self._act(plan)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            seen = None
+        except OSError as error:
+            context.set_trouble_quietly(show(plan.path), f"{show(plan.path)} cannot be written: {error.strerror}")
+            return False
+        if seen is None:
+            context.dirty.add(plan.path[:-1])
+            return False
+        context.trouble.pop(show(plan.path), None)
+        row = self._row(plan, seen)
+        if row is None:
+            context.catalog.placed.forget(plan.path)
+        else:
+            if row.kind is Kind.DIRECTORY and row.mode & 0o700 != 0o700:
+                self._restricted.append((row.path, row.mode))
+                row = replace(row, mode=row.mode | 0o700)
+            context.catalog.placed.put(row, plan.rows or None)
+        context.catalog.versions.check_need(plan.path)
+        self._unsynced.add(plan.path[:-1])
+        return True
+
+    def _still_valid(self, plan: Plan) -> bool:
+        """Whether catalog and disk are as they were when the plan was made."""
+        wanted = self._context.catalog.versions.wanted(plan.path)
+        if (wanted.dot if wanted is not None else None) != plan.dot:
+            return False
+        if wanted is not None and wanted.vector != plan.vector:
+            return False
+        return self._context.catalog.placed.get(plan.path) == plan.base
+
+    def _act(self, plan: Plan) -> Fingerprint | None:
+        """Do it; the fingerprint of what now stands there (NOTHING after a delete), or None: look again."""
+        actions: dict[Step, Callable[[Plan], Fingerprint | None]] = {
+            Step.WRITE: self._put, Step.LINK: self._put, Step.DIRECTORY: self._make_directory,
+            Step.META: self._set_meta, Step.DELETE: self._delete, Step.RECORD: self._record, Step.MOVE: self._move,
+            Step.LOOK: lambda _: None,
+        }  # fmt: skip
+        return actions[plan.step](plan)
+
+    def _put(self, plan: Plan) -> Fingerprint | None:
+        filesystem, base = self._context.filesystem, plan.base
+        if base is not None and base.live:
+            stat = filesystem.stat(plan.path)
+            if stat is None or not as_placed(base, stat):
+                return None
+            if base.kind is Kind.DIRECTORY:
+                filesystem.remove_directory(plan.path)
+                filesystem.place_new(plan.path)
+            else:
+                displaced = fingerprint_of(filesystem.exchange(plan.path))
+                if not displaced.same_file(base.fingerprint):
+                    filesystem.exchange_back(plan.path)
+                    return None
+                filesystem.remove_temp(plan.path)
+        else:
+            filesystem.place_new(plan.path)
+        return self._placed_as(plan.path, plan.temp)
+
+    def _placed_as(self, path: Path, expected: Fingerprint) -> Fingerprint | None:
+        """Echo check: what stands there now is what we wrote; its ctime is kept from now on."""
+        stat = self._context.filesystem.stat(path)
+        if stat is None or not fingerprint_of(stat).same_file(expected):
+            return None
+        return fingerprint_of(stat)
+
+    def _make_directory(self, plan: Plan) -> Fingerprint | None:
+        assert plan.version is not None
+        filesystem, base = self._context.filesystem, plan.base
+        if base is not None and base.live:
+            taken = fingerprint_of(filesystem.move_to_temp(plan.path))
+            if not taken.same_file(base.fingerprint):
+                filesystem.place_new(plan.path)
+                return None
+            filesystem.remove_temp(plan.path)
+        filesystem.make_directory(plan.path, plan.version.mode | 0o700)
+        stat = filesystem.stat(plan.path)
+        return None if stat is None else Fingerprint(stat.dev, stat.inode, 0, 0, 0)
+
+    def _set_meta(self, plan: Plan) -> Fingerprint | None:
+        assert plan.version is not None
+        filesystem = self._context.filesystem
+        if plan.version.kind is Kind.FILE:
+            filesystem.set_mode(plan.path, plan.version.mode)
+        if plan.version.kind is Kind.DIRECTORY:
+            filesystem.set_mode(plan.path, plan.version.mode | 0o700)
+            stat = filesystem.stat(plan.path)
+            return None if stat is None else Fingerprint(stat.dev, stat.inode, 0, 0, 0)
+        filesystem.set_mtime(plan.path, plan.version.mtime_ns)
+        stat = filesystem.stat(plan.path)
+        if stat is None or plan.base is None:
+            return None
+        expected = replace(plan.base.fingerprint, mtime_ns=plan.version.mtime_ns)
+        return fingerprint_of(stat) if fingerprint_of(stat).same_file(expected) else None
+
+    def _delete(self, plan: Plan) -> Fingerprint | None:
+        filesystem, base = self._context.filesystem, plan.base
+        assert base is not None
+        if base.kind is Kind.DIRECTORY:
+            return self._delete_directory(plan.path)
+        taken = fingerprint_of(filesystem.move_to_temp(plan.path))
+        if not taken.same_file(base.fingerprint):
+            filesystem.place_new(plan.path)
+            return None
+        filesystem.remove_temp(plan.path)
+        return NOTHING
+
+    def _delete_directory(self, path: Path) -> Fingerprint | None:
+        try:
+            self._context.filesystem.remove_directory(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if self._context.catalog.placed.below(path, limit=1):
+                raise FileNotFoundError(path) from None  # what is below goes first; tried again after it
+            # Something here is not synced, or new: the scanner publishes the directory again rather than lose it.
+            self._context.dirty.add(path[:-1])
+        return NOTHING
+
+    def _record(self, plan: Plan) -> Fingerprint | None:
+        filesystem, base = self._context.filesystem, plan.base
+        if plan.version is None or not plan.version.live:
+            return NOTHING
+        stat = filesystem.stat(plan.path)
+        return None if stat is None or base is None or not as_placed(base, stat) else base.fingerprint
+
+    def _move(self, plan: Plan) -> Fingerprint | None:
+        """A rename somewhere else is a rename here: no byte is read."""
+        assert plan.version is not None and plan.source is not None
+        filesystem, catalog, source = self._context.filesystem, self._context.catalog, plan.source
+        stat = filesystem.stat(source.path)
+        if stat is None or not as_placed(source, stat) or catalog.placed.get(source.path) != source:
+            return None
+        filesystem.move(source.path, plan.path)
+        filesystem.set_mode(plan.path, plan.version.mode)
+        filesystem.set_mtime(plan.path, plan.version.mtime_ns)
+        seen = self._placed_as(plan.path, replace(source.fingerprint, mtime_ns=plan.version.mtime_ns))
+        gone = self._tombstone(source.path)
+        if gone is None:
+            catalog.placed.forget(source.path)
+        else:
+            catalog.placed.put(gone)
+        catalog.versions.check_need(source.path)
+        self._unsynced.add(source.path[:-1])
+        return seen

@@ -1,0 +1,79 @@
+"""Recovery: after a crash, every open intent is compared with what the disk shows.
+
+Already new: done, the catalog is told. Still old: the placed row goes back to old, so that it is redone and never
+published. Neither: the user's edit, left where it is. A displaced file that is neither old nor new stands at the temp
+name: it is the user's and goes back to its place. Source: formats, "On disk", write order.
+"""
+
+from __future__ import annotations
+
+from p2psync.catalog.intents import Intent
+from p2psync.catalog.rows import Placed
+from p2psync.index.paths import Path
+from p2psync.index.versions import Kind
+from p2psync.replica.context import Context
+from p2psync.replica.filesystem import Stat
+from p2psync.replica.scanner import KINDS, fingerprint_of
+
+
+def recover(context: Context) -> int:
+    """Settle all open intents; returns how many there were. Run before anything else touches the tree."""
+    intents = context.catalog.intents.all()
+    with context.tree, context.catalog.transaction():
+        for intent in intents:
+            _settle(context, intent)
+        context.catalog.intents.clear(context.catalog.intents.last_batch())
+    return len(intents)
+
+
+def _settle(context: Context, intent: Intent) -> None:
+    filesystem, path = context.filesystem, intent.path
+    stat, temp = filesystem.stat(path), filesystem.temp_stat(path)
+    shows_new, shows_old = _shows(stat, intent.new), _shows(stat, intent.old)
+    if temp is not None and not _is(temp, intent.new) and not _is(temp, intent.old):
+        if shows_new:
+            filesystem.exchange_back(path)
+        elif stat is None:
+            filesystem.place_new(path)
+        stat, shows_new = filesystem.stat(path), False
+        shows_old = _shows(stat, intent.old)
+    elif temp is not None and stat is None and _is(temp, intent.old):
+        filesystem.place_new(path)  # taken away for a delete that did not end
+        stat = filesystem.stat(path)
+        shows_old = True
+    elif temp is not None and shows_new:
+        filesystem.remove_temp(path)
+    if shows_new:
+        _settle_as(context, path, intent.new, stat)
+    elif shows_old:
+        _settle_as(context, path, intent.old, stat)
+
+
+def _settle_as(context: Context, path: Path, row: Placed | None, stat: Stat | None) -> None:
+    placed = context.catalog.placed
+    if row is None:
+        if stat is None:
+            placed.forget(path)
+    elif stat is None or row.kind in (Kind.DELETED, Kind.DIRECTORY):
+        placed.put(row)
+    else:
+        placed.put(
+            Placed(
+                path=path, dot=row.dot, hash=row.hash, kind=row.kind, vector=row.vector,
+                fingerprint=fingerprint_of(stat), mode=row.mode, target=row.target, content=row.content,
+            )
+        )  # fmt: skip
+    context.catalog.versions.check_need(path)
+
+
+def _shows(stat: Stat | None, row: Placed | None) -> bool:
+    """Whether the disk shows what this row says."""
+    if row is None or not row.live:
+        return stat is None
+    return stat is not None and _is(stat, row)
+
+
+def _is(stat: Stat, row: Placed | None) -> bool:
+    if row is None or KINDS.get(stat.kind) is not row.kind:
+        return False
+    return row.kind is Kind.DIRECTORY or fingerprint_of(stat).same_file(row.fingerprint)
