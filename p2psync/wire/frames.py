@@ -43,6 +43,8 @@ class FrameReader:
         """Largest body accepted now. A server keeps it small until it knows whom it talks to."""
         self._incoming: deque[memoryview] = deque()
         self._target = bytearray(LENGTHS_BYTES)
+        self._view = memoryview(self._target)
+        """Written through: assigning to a bytearray's slice would first copy what is assigned."""
         self._filled = 0
         self._step = self._lengths_complete
         self._body_size = 0
@@ -78,13 +80,14 @@ class FrameReader:
             else:
                 self._incoming[0] = piece[wanted:]
                 piece = piece[:wanted]
-            self._target[self._filled : self._filled + len(piece)] = piece
+            self._view[self._filled : self._filled + len(piece)] = piece
             self._filled += len(piece)
             wanted -= len(piece)
         return not wanted
 
     def _expect(self, size: int) -> bytearray:
         complete, self._target, self._filled = self._target, bytearray(size), 0
+        self._view = memoryview(self._target)
         return complete
 
     def _lengths_complete(self) -> Frame | None:
