@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -98,18 +99,31 @@ async def serve_control(
         async with stream:
             await _serve_one(Lines(stream), perform)
 
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(_listen(path)))
     try:
-        with _short(path) as address, trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as socket:
-            path.unlink(missing_ok=True)
-            await socket.bind(address)
-            path.chmod(0o600)
-            socket.listen(16)
-            task_status.started()
-            await trio.serve_listeners(serve, [trio.SocketListener(socket)])
-    except OSError as error:
-        raise StorageError(f"the control socket {path} cannot be made: {error.strerror}") from error
+        task_status.started()
+        await trio.serve_listeners(serve, [listener])
     finally:
-        path.unlink(missing_ok=True)
+        _remove(path)
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening socket at `path`, in place of one a killed process left. StorageError when it cannot be made."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short(path) as address:
+            _remove(path)
+            listening.bind(address)
+            path.chmod(0o600)
+            listening.listen(16)
+    except OSError as error:
+        listening.close()
+        raise StorageError(f"the control socket {path} cannot be made: {error.strerror}") from error
+    return listening
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 async def _serve_one(lines: Lines, perform: Perform) -> None:

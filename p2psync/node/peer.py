@@ -114,7 +114,10 @@ class Peer:
                     folder.detach_all()
                     del self.folders[registered.folder]
         except* P2psyncError as group:
-            self.stopped[registered.folder] = str(first_failure(group))
+            failure = first_failure(group)
+            if failure is None:
+                raise
+            self.stopped[registered.folder] = str(failure)
         self.news.notify()
         if not started:
             task_status.started()

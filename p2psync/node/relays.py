@@ -117,7 +117,10 @@ class RelayKeeper:
                     await self._use(link)
                     self.error = None if link.error is None else str(link.error)
             except* P2psyncError as group:
-                self.error = str(first_failure(group))
+                failure = first_failure(group)
+                if failure is None:
+                    raise
+                self.error = str(failure)
             if trio.current_time() - started >= STEADY_SECONDS:
                 backoff.reset()
             await self._pause(backoff.next())

@@ -1,0 +1,262 @@
+"""The command `p2psync`: reads the command line and hands each command to the peer.
+
+Owns flags, their variables, exit codes and how an error looks: one sentence on stderr, no traceback unless
+`P2PSYNC_DEBUG=1`. What commands do is `node.commands`'. Source: architecture, "Command line".
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+
+from p2psync.catalog.keystore import Keystore
+from p2psync.cli import demo as demonstration
+from p2psync.cli.options import (
+    GuiOption,
+    HomeOption,
+    JsonOption,
+    LinksOption,
+    ListenOption,
+    NoLanOption,
+    PeerOptions,
+    QrOption,
+    RelayOption,
+    RoleOption,
+    YesOption,
+    check_links,
+    choose_home,
+    secret_variable,
+)
+from p2psync.cli.running import run_command, serve
+from p2psync.cli.screen import Screen, clean
+from p2psync.cli.showing import FolderTable, StatusScreen, show_paths
+from p2psync.errors import P2psyncError, UsageError
+from p2psync.node.control import Json
+from p2psync.node.failures import first_failure
+from p2psync.node.home import Home
+from p2psync.pairing.words import looks_like_code, parse_code
+from p2psync.seams import SystemRandomness
+
+app = typer.Typer(
+    help="Keep folders in sync between your devices, end-to-end encrypted, through a relay that can read nothing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+folder_app = typer.Typer(help="The folders of this device.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(folder_app, name="folder")
+
+SomePath = Annotated[Path, typer.Argument(help="The directory.", show_default=False)]
+_STORE = Annotated[
+    list[str] | None, typer.Option("--store", envvar="P2PSYNC_STORE", help="A further store (relays only so far).")
+]
+_LABEL = Annotated[str | None, typer.Option("--label", envvar="P2PSYNC_LABEL", help="Name of the folder.")]
+_NO_CODE = Annotated[bool, typer.Option("--no-code", envvar="P2PSYNC_NO_CODE", help="Make no pairing code.")]
+_ALL_LINKS = "direct,splice,store"
+
+
+@app.command()
+def share(
+    path: SomePath, home: HomeOption = None, relay: RelayOption = None, label: _LABEL = None, store: _STORE = None,
+    role: RoleOption = "writer", yes: YesOption = False, no_code: _NO_CODE = False, qr: QrOption = False,
+    links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False, listen: ListenOption = "none",
+    gui_address: GuiOption = "none", as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Make PATH a folder, print a code for another device, and keep it in sync."""
+    check_links(links)
+    if store:
+        raise UsageError("--store is not there yet in this version: a folder's store is the relay given by --relay")
+    invite = secret_variable("P2PSYNC_RELAY_INVITE")
+    request: Json = {
+        "command": "share", "path": str(absolute(path)), "label": label, "relay": relay, "role": role,
+        "yes": yes or as_json, "code": not no_code, "invite": invite,
+    }  # fmt: skip
+    _run(request, home, as_json, stay=True, qr=qr, invite=invite)
+
+
+@app.command()
+def join(
+    code: Annotated[str | None, typer.Argument(help="The pairing code; asked for if absent.", show_default=False)] = None,
+    path: Annotated[Path | None, typer.Argument(help="Where the folder goes.", show_default=False)] = None,
+    home: HomeOption = None, relay: RelayOption = None, links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False,
+    listen: ListenOption = "none", gui_address: GuiOption = "none", as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Redeem a pairing code from another device, and keep its folder in sync at PATH (default: ./LABEL)."""
+    check_links(links)
+    if path is None and code is not None and not looks_like_code(code):
+        code, path = None, Path(code)
+    typed = code or secret_variable("P2PSYNC_CODE") or trio.run(Screen(as_json=as_json).ask_code)
+    request: Json = {
+        "command": "join", "code": str(parse_code(typed)), "relay": relay, "exact": path is not None,
+        "path": str(absolute(path or Path())),
+    }  # fmt: skip
+    _run(request, home, as_json, stay=True)
+
+
+@app.command(name="serve")
+def serve_command(
+    home: HomeOption = None, relay: RelayOption = None, links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False,
+    listen: ListenOption = "none", gui_address: GuiOption = "none", as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Run this device's folders in the foreground (what service units start)."""
+    check_links(links)
+    trio.run(serve, PeerOptions(choose_home(home), as_json, relay), Screen(as_json=as_json))
+
+
+@app.command()
+def pair(
+    folder: Annotated[list[str] | None, typer.Option("--folder", envvar="P2PSYNC_FOLDER", help="Label, path or id.")] = None,
+    home: HomeOption = None, role: RoleOption = "writer", yes: YesOption = False, qr: QrOption = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", envvar="P2PSYNC_NO_WAIT", help="Print the code and return.")] = False,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Print a fresh code for another device, for folders this one already has."""
+    if no_wait and not (yes or as_json):
+        raise UsageError("--no-wait leaves nobody to ask: add --yes to admit the device that knows the code")
+    request: Json = {
+        "command": "pair", "folders": folder or [], "role": role, "yes": yes or as_json, "wait": not no_wait,
+    }  # fmt: skip
+    _run(request, home, as_json, stay=False, qr=qr)
+
+
+@app.command()
+def sync(
+    home: HomeOption = None, as_json: JsonOption = False,
+    timeout: Annotated[float | None, typer.Option("--timeout", envvar="P2PSYNC_TIMEOUT", help="Seconds to wait at most.")] = None,
+) -> None:  # fmt: skip
+    """Get in sync with whoever is reachable, then exit."""
+    _run({"command": "sync", "timeout": timeout}, home, as_json, stay=False)
+
+
+@app.command()
+def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show the folders of this device and how far they are in sync."""
+    screen = StatusScreen(as_json=as_json)
+    trio.run(screen.show, PeerOptions(choose_home(home), as_json, None))
+
+
+@app.command()
+def rescan(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Look at every file again now."""
+    _run({"command": "rescan"}, home, as_json, stay=False)
+
+
+@app.command()
+def stop(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """End the running peer of this device."""
+    screen = StatusScreen(as_json=as_json)
+    trio.run(screen.stop, PeerOptions(choose_home(home), as_json, None))
+
+
+@folder_app.command(name="list")
+def folder_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List the folders of this device."""
+    screen = FolderTable(as_json=as_json)
+    trio.run(screen.show, PeerOptions(choose_home(home), as_json, None))
+
+
+@folder_app.command(name="add")
+def folder_add(path: SomePath, home: HomeOption = None, relay: RelayOption = None, label: _LABEL = None,
+               as_json: JsonOption = False) -> None:  # fmt: skip
+    """Make PATH a folder without a code and without staying in the foreground."""
+    request: Json = {
+        "command": "share", "path": str(absolute(path)), "label": label, "relay": relay, "code": False,
+        "invite": secret_variable("P2PSYNC_RELAY_INVITE"),
+    }  # fmt: skip
+    _run(request, home, as_json, stay=False)
+
+
+@app.command(name="device-id")
+def device_id(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Print this device's id."""
+    keys = Keystore(Home(choose_home(home)).keys).device(SystemRandomness())
+    screen = Screen(as_json=as_json)
+    if as_json:
+        screen.print_json({"device": keys.device_id})
+    else:
+        screen.line(keys.device_id)
+
+
+@app.command()
+def paths(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show where this device keeps its state."""
+    show_paths(Home(choose_home(home)), Screen(as_json=as_json))
+
+
+@app.command()
+def version(as_json: JsonOption = False) -> None:
+    """Print the version."""
+    screen = Screen(as_json=as_json)
+    number = metadata.version("p2psync")
+    if as_json:
+        screen.print_json({"version": number})
+    else:
+        screen.line(f"p2psync {number}")
+
+
+@app.command()
+def demo(
+    path: Annotated[Path | None, typer.Argument(help="A directory to show it with (copied first).")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything in place afterwards.")] = False,
+) -> None:
+    """Two devices and a relay on this machine: sync both ways, then search what the relay saw."""
+    demonstration.run(path, keep=keep)
+
+
+def absolute(path: Path) -> Path:
+    """The directory as it is called from /, its own name resolved no further than `..`."""
+    return Path(os.path.abspath(path.expanduser()))
+
+
+def _run(
+    request: Json, home: Path | None, as_json: bool, *, stay: bool, qr: bool = False, invite: str | None = None
+) -> None:
+    screen = Screen(as_json=as_json, qr=qr, invite=invite)
+    options = PeerOptions(choose_home(home), as_json, request.get("relay"))
+    work: Callable[[], Awaitable[None]] = lambda: run_command(options, request, screen, stay=stay)  # noqa: E731
+    trio.run(work)
+
+
+def main() -> None:
+    """Entry point: runs the command and turns errors into a sentence and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as finished:
+        sys.exit(finished.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BaseException as error:
+        sys.exit(report(error))
+
+
+def report(error: BaseException) -> int:
+    """Show an error and return the exit code. Our own bugs, and `P2PSYNC_DEBUG=1`, show a traceback."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a wrong command line, found by typer
+        print(f"p2psync: {clean(error.format_message())}; see p2psync --help", file=sys.stderr)
+        return int(error.exit_code)
+    failure = first_failure(error)
+    if failure is None or os.environ.get("P2PSYNC_DEBUG") == "1":
+        traceback.print_exception(error)
+    if isinstance(error, BrokenPipeError):
+        return 0
+    sentence = str(failure) if isinstance(failure, P2psyncError) else "this is a fault of p2psync itself; please report it"
+    print(f"p2psync: {clean(sentence)}", file=sys.stderr)
+    return 70 if failure is None else failure.exit_code
+
+
+if __name__ == "__main__":
+    main()

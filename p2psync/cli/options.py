@@ -1,0 +1,85 @@
+"""Options that several commands share, each with its `P2PSYNC_…` variable, and what they mean together.
+
+Secrets are no options: a code or an invite token comes from its variable or a prompt, so that it stands in no argv
+(the code may, because it dies with its first use).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from p2psync.errors import UsageError
+from p2psync.node.home import default_home
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", envvar="P2PSYNC_HOME", help="State directory of this device.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", envvar="P2PSYNC_JSON", help="One JSON object per line.")]
+RelayOption = Annotated[
+    str | None, typer.Option("--relay", envvar="P2PSYNC_RELAY", help="Relay URL, p2p://host:port/#pin.", metavar="URL")
+]
+LinksOption = Annotated[
+    str, typer.Option("--links", envvar="P2PSYNC_LINKS", help="Kinds of link to use: direct,splice,store.")
+]
+NoLanOption = Annotated[
+    bool, typer.Option("--no-lan", envvar="P2PSYNC_NO_LAN", help="Do not look for devices on the LAN.")
+]
+ListenOption = Annotated[
+    str, typer.Option("--listen", envvar="P2PSYNC_LISTEN", help="Address for direct links, or none.", metavar="ADDR")
+]
+GuiOption = Annotated[
+    str,
+    typer.Option(
+        "--gui-address", envvar="P2PSYNC_GUI_ADDRESS", help="Address of the web page, or none.", metavar="ADDR"
+    ),
+]
+RoleOption = Annotated[
+    str, typer.Option("--role", envvar="P2PSYNC_ROLE", help="Role of the new device: admin, writer or reader.")
+]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", envvar="P2PSYNC_YES", help="Admit the device that knows the code without asking.")
+]
+QrOption = Annotated[
+    bool, typer.Option("--qr", envvar="P2PSYNC_QR", help="Show the code as QR even if not on a terminal.")
+]
+
+LINK_KINDS = ("direct", "splice", "store")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerOptions:
+    """What `serve`, `share` and `join` know about running the peer."""
+
+    home: Path
+    json: bool
+    relay: str | None
+    verbose: bool = True
+
+
+def choose_home(given: Path | None) -> Path:
+    return given or default_home()
+
+
+def check_links(text: str) -> None:
+    """UsageError unless the kinds are known and one of them works in this version: stored links through a relay."""
+    kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
+    if strange := [kind for kind in kinds if kind not in LINK_KINDS]:
+        raise UsageError(f"--links knows {', '.join(LINK_KINDS)}, not {strange[0]!r}")
+    if "store" not in kinds:
+        raise UsageError("direct and spliced links are not there yet in this version: let --links include store")
+
+
+def secret_variable(name: str) -> str | None:
+    """A secret from the environment, `NAME` or the file that `NAME_FILE` names."""
+    if file := os.environ.get(f"{name}_FILE"):
+        try:
+            return Path(file).read_text(encoding="utf-8").strip() or None
+        except OSError as error:
+            raise UsageError(f"{name}_FILE names {file}, which cannot be read: {error.strerror}") from None
+    return os.environ.get(name) or None

@@ -1,0 +1,113 @@
+"""Runs a command: in a peer of its own under the home's lock, or through the control socket of the one that runs.
+
+Owns that decision, the signals that end a peer, and the supervision of a foreground peer. Commands themselves are
+`node.commands`'.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+from p2psync.cli.options import PeerOptions
+from p2psync.cli.progress import follow
+from p2psync.cli.screen import Screen
+from p2psync.errors import LinkLost
+from p2psync.node.commands import perform
+from p2psync.node.control import Console, Json, request_peer, serve_control
+from p2psync.node.home import Home, HomeBusy
+from p2psync.node.pairings import resume_pairings
+from p2psync.node.peer import Peer, open_peer
+from p2psync.node.sharing import choose_relay, remember_relay
+from p2psync.node.surroundings import Surroundings
+
+BUSY_RETRIES = 20
+BUSY_SECONDS = 0.25
+"""A peer that just starts holds the lock before its socket answers, one that ends the other way round."""
+
+Work = Callable[[Peer], Awaitable[None]]
+
+
+async def run_command(options: PeerOptions, request: Json, screen: Screen, *, stay: bool) -> None:
+    """Perform `request`; when no peer runs yet, in one of our own, that then goes on running if `stay`."""
+
+    async def work(peer: Peer) -> None:
+        await perform(peer, request, screen)
+
+    home = Home(options.home)
+    for attempt in range(BUSY_RETRIES):
+        try:
+            with home.lock(str(request["command"])):
+                await run_peer(home, options, work, screen, stay=stay)
+                return
+        except HomeBusy:
+            try:
+                await request_peer(home.control_socket, request, screen)
+                return
+            except LinkLost:
+                if attempt == BUSY_RETRIES - 1:
+                    raise
+        await trio.sleep(BUSY_SECONDS)
+
+
+async def ask_running(options: PeerOptions, request: Json, console: Console) -> bool:
+    """Have the running peer perform `request`; False when none runs."""
+    home = Home(options.home)
+    try:
+        await request_peer(home.control_socket, request, console)
+    except LinkLost:
+        return False
+    return True
+
+
+async def serve(options: PeerOptions, screen: Screen) -> None:
+    """Run the peer until it is told to stop. HomeBusy when one runs already."""
+    home = Home(options.home)
+
+    async def greet(peer: Peer) -> None:
+        if options.relay is not None:
+            await remember_relay(peer, await choose_relay(peer, options.relay))
+        folders = await peer.registered()
+        if options.json:
+            await screen.say({"device": peer.device.device_id, "folders": [item.folder.hex() for item in folders]})
+        else:
+            screen.line(f"device {peer.device.device_id[:7]} runs {len(folders)} folders; Ctrl-C ends it")
+
+    with home.lock("serve"):
+        await run_peer(home, options, greet, screen, stay=True)
+
+
+async def run_peer(home: Home, options: PeerOptions, work: Work, screen: Screen, *, stay: bool) -> None:
+    """A peer with its control socket. Ends after `work`, or, if `stay`, on a signal or the command `stop`."""
+    async with open_peer(home, Surroundings()) as peer, _until_signalled(peer) as nursery:
+
+        async def serve_request(request: Json, console: Console) -> None:
+            await perform(peer, request, console)
+
+        await nursery.start(serve_control, home.control_socket, serve_request)
+        await resume_pairings(peer)
+        if stay and not options.json:
+            nursery.start_soon(follow, peer, screen)
+        await work(peer)
+        if stay:
+            await peer.stopping()
+
+
+@asynccontextmanager
+async def _until_signalled(peer: Peer) -> AsyncIterator[trio.Nursery]:
+    """A nursery that ends, without an error, on Ctrl-C or SIGTERM."""
+    async with trio.open_nursery() as nursery:
+
+        async def listen(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                task_status.started()
+                async for _ in signals:
+                    peer.stop()
+                    nursery.cancel_scope.cancel()
+
+        await nursery.start(listen)
+        yield nursery
+        nursery.cancel_scope.cancel()

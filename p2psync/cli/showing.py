@@ -1,0 +1,111 @@
+"""Commands that only show something: status, the list of folders, paths.
+
+They ask the running peer; when none runs, status opens the device for a moment under its lock, reads and ends.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from p2psync.cli.options import PeerOptions
+from p2psync.cli.running import ask_running
+from p2psync.cli.screen import Screen, bytes_text, clean
+from p2psync.errors import UserError
+from p2psync.node.control import Json
+from p2psync.node.home import Home
+from p2psync.node.registry import RegisteredFolder, Registry
+
+
+class StatusScreen(Screen):
+    """Shows one status."""
+
+    async def show(self, options: PeerOptions) -> None:
+        if await ask_running(options, {"command": "status"}, self):
+            return
+        await self.say(_stopped_status(options.home))
+        if not self.as_json:
+            self.line("no peer runs for this device; p2psync serve starts one")
+
+    async def stop(self, options: PeerOptions) -> None:
+        if not await ask_running(options, {"command": "stop"}, Screen(as_json=self.as_json)):
+            raise UserError("no peer runs for this device")
+
+    async def say(self, event: Json) -> None:
+        if self.as_json:
+            await super().say(event)
+            return
+        for folder in event["folders"]:
+            self._show_folder(folder)
+        if not event["folders"]:
+            self.line("this device has no folder yet; use p2psync share PATH or p2psync join CODE")
+
+    def _show_folder(self, folder: Json) -> None:
+        self.line(f"{clean(folder['label'])}  {folder['state']}", style="bold")
+        self.line(f"  path     {clean(folder['path'])}   (id {folder['id'][:8]}, {folder['role']})")
+        if folder["error"]:
+            self.line(f"  error    {clean(folder['error'])}")
+        self.line(
+            f"  content  {bytes_text(folder['local_bytes'])} here, {bytes_text(folder['global_bytes'])} in all, "
+            f"{folder['need_files']} files ({bytes_text(folder['need_bytes'])}) to fetch, "
+            f"{bytes_text(folder['upload_bytes'])} to upload, {folder['conflicts']} conflicts"
+        )
+        for store in folder["stores"]:
+            state = "in sync" if store["in_sync"] else "connected" if store["connected"] else "not connected"
+            reason = f": {clean(store['error'])}" if store["error"] else ""
+            self.line(f"  store    {clean(store['url']).split('#')[0]}  {state}{reason}")
+        for peer in folder["peers"]:
+            self.line(f"  member   {clean(peer['device'])[:7]}  {peer['role']}")
+        for problem in folder["problems"][:20]:
+            self.line(f"  problem  {clean(problem['path'])}: {clean(problem['reason'])}")
+
+
+class FolderTable(StatusScreen):
+    """Lists the folders."""
+
+    async def say(self, event: Json) -> None:
+        if self.as_json:
+            keys = ("id", "label", "path", "role", "state")
+            self.print_json({"folders": [{key: folder[key] for key in keys} for folder in event["folders"]]})
+            return
+        table = Table(box=None, pad_edge=False)
+        for title in ("LABEL", "ROLE", "STATE", "ID", "PATH"):
+            table.add_column(title)
+        for folder in event["folders"]:
+            cells = (folder["label"], folder["role"], folder["state"], folder["id"][:8], folder["path"])
+            table.add_row(*(Text(clean(cell)) for cell in cells))
+        self._out.print(table)
+
+
+def _stopped_status(directory: Path) -> Json:
+    """What the registry alone knows: no peer runs, so nothing is being synced."""
+    home = Home(directory)
+    registry = Registry(home.registry)
+    try:
+        folders = registry.folders()
+    finally:
+        registry.close()
+    return {"device": None, "running": False, "folders": [_stopped_folder(folder) for folder in folders], "relays": []}
+
+
+def _stopped_folder(folder: RegisteredFolder) -> Json:
+    return {
+        "id": folder.folder.hex(), "label": folder.label, "path": str(folder.path), "role": folder.role.name.lower(),
+        "state": "paused", "local_bytes": 0, "global_bytes": 0, "need_bytes": 0, "need_files": 0, "upload_bytes": 0,
+        "conflicts": 0, "error": "no peer runs for this device", "problems": [], "peers": [], "stores": [],
+    }  # fmt: skip
+
+
+def show_paths(home: Home, screen: Screen) -> None:
+    """Where everything of this device stands."""
+    places = {
+        "home": str(home.directory), "keys": str(home.keys), "registry": str(home.registry),
+        "folders": str(home.directory / "folders"), "control": str(home.control_socket),
+    }  # fmt: skip
+    if screen.as_json:
+        screen.print_json(places)
+        return
+    for name, place in places.items():
+        screen.line(f"{name:9} {clean(place)}")
