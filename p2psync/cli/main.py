@@ -94,7 +94,7 @@ def join(
     """Redeem a pairing code from another device, and keep its folder in sync at PATH (default: ./LABEL)."""
     check_links(links)
     if path is None and code is not None and not looks_like_code(code):
-        code, path = None, Path(code)
+        path, code = Path(code), None
     typed = code or secret_variable("P2PSYNC_CODE") or trio.run(Screen(as_json=as_json).ask_code)
     request: Json = {
         "command": "join", "code": str(parse_code(typed)), "relay": relay, "exact": path is not None,
@@ -253,7 +253,9 @@ def report(error: BaseException) -> int:
         traceback.print_exception(error)
     if isinstance(error, BrokenPipeError):
         return 0
-    sentence = str(failure) if isinstance(failure, P2psyncError) else "this is a fault of p2psync itself; please report it"
+    sentence = (
+        str(failure) if isinstance(failure, P2psyncError) else "this is a fault of p2psync itself; please report it"
+    )
     print(f"p2psync: {clean(sentence)}", file=sys.stderr)
     return 70 if failure is None else failure.exit_code
 
