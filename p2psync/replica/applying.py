@@ -114,7 +114,8 @@ class Applying:
         assert plan.version is not None
         content = plan.version.content
         await self._fetcher.fetch_list(content.chunks, content.generation)
-        plan.rows = await self._context.workers.run(file_rows, self._context, plan.version) or b""
+        rows: bytes | None = await self._context.workers.run(file_rows, self._context, plan.version)
+        plan.rows = rows or b""
 
     def _plan_live(self, needs: Sequence[Need]) -> list[Plan]:
         plans = []

@@ -13,6 +13,7 @@ import trio
 
 from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.keystore import FolderKeys
+from p2psync.errors import FolderStopped
 from p2psync.ids import FeedId, FolderId
 from p2psync.index.membership import Membership
 from p2psync.index.paths import Path
@@ -47,10 +48,11 @@ class Context:
     keys: FolderKeys
     device: DeviceKeys
     membership: Membership
-    filesystem: Filesystem
     clock: Clock
     randomness: Randomness
     workers: Workers
+    opened: Filesystem | None = None
+    """The tree, while it may be touched."""
     tree: threading.RLock = field(default_factory=threading.RLock)
     feeds_grew: Signal = field(default_factory=Signal)
     """Entries were appended, own or others': stores may lack them."""
@@ -64,9 +66,18 @@ class Context:
     """Anything a status would show has changed."""
     stores: dict[str, BlindStore] = field(default_factory=dict)
     """Connected stores by name: where chunks can be fetched from right now."""
+    uploader: trio.Lock = field(default_factory=trio.Lock)
+    """Held by the one exchange that uploads new content."""
     dirty: set[Path] = field(default_factory=set)
     trouble: dict[str, str] = field(default_factory=dict)
     """Standing troubles by subject (a disk, a pack at a store), one sentence each, until they pass."""
+
+    @property
+    def filesystem(self) -> Filesystem:
+        """The tree; FolderStopped while the folder is stopped."""
+        if self.opened is None:
+            raise FolderStopped("the folder is not open now")
+        return self.opened
 
     @property
     def secrets(self) -> FolderSecrets:

@@ -167,6 +167,9 @@ class Filesystem(Protocol):
 
     def free_bytes(self) -> int: ...
 
+    def close(self) -> None:
+        """Give the root back; no operation may run or follow."""
+
 
 def temp_name(name: bytes) -> bytes:
     """The name a file is written under before it gets its own, in the same directory."""

@@ -1,0 +1,190 @@
+"""The exchange with one connected store: pull what it has, push what it lacks, upload content.
+
+Three tasks over one link. Pulling follows the store's heads (level-triggered) and admits entries feed by feed; a feed
+that must wait for membership is tried again when another one moved. Pushing hands on every entry this device holds and
+the store lacks, whoever wrote it. Content uploads are `uploading.py`'s. Ends with LinkLost when the link does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from p2psync.errors import IntegrityError, NotFound, PeerError, UserError
+from p2psync.ids import Ciphertext, FeedId
+from p2psync.replica.admission import Admitted, admit
+from p2psync.replica.context import Context, Signal
+from p2psync.replica.uploading import Uploading
+from p2psync.sealed.entry import Entry
+from p2psync.sealed.keys import ObjectKey, after_seq, entry_prefix
+from p2psync.sealed.objects import check_object
+from p2psync.store.interface import BlindStore, Head, Listed
+
+_PAGE = 64
+"""Entries asked for at once and admitted in one transaction; at most 64 MiB, usually 256 KiB."""
+_PAGE_BYTES = 8 << 20
+
+
+class StoreExchange:
+    def __init__(self, context: Context, name: str, store: BlindStore) -> None:
+        self._context, self.name, self._store = context, name, store
+        self._uploading = Uploading(context, name, store)
+        self.held: dict[FeedId, int] = {}
+        """How far the store holds each feed, as far as we know."""
+        self.heard = False
+        """Whether everything the store showed at its last word was taken in."""
+        self.moved = Signal()
+
+    async def run(self) -> None:
+        context = self._context
+        watched = await self._store.watch(-1)
+        await self._note_heads(watched.heads)
+        context.stores[self.name] = self._store
+        context.work_arrived.notify()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pull, watched.revision, watched.heads)
+                nursery.start_soon(self._push)
+                nursery.start_soon(self._uploading.run)
+        finally:
+            if context.stores.get(self.name) is self._store:
+                del context.stores[self.name]
+            context.changed.notify()
+
+    def has(self, heads: dict[FeedId, int]) -> bool:
+        """Whether the store holds these feeds this far."""
+        return all(self.held.get(feed, 0) >= seq for feed, seq in heads.items())
+
+    async def _note_heads(self, heads: dict[FeedId, Head]) -> None:
+        for feed, head in heads.items():
+            self.held[feed] = max(head.seq, self.held.get(feed, 0))
+        own = heads.get(self._context.own_feed)
+        state = await self._context.workers.run(self._context.catalog.feeds.state, self._context.own_feed)
+        if own is not None and own.seq > state.seq:
+            raise UserError(
+                "this device's own feed goes further at the store than here: its home was restored from a backup or"
+                " copied; remove this home and join the folder again (the files can stay where they are)"
+            )
+        self.moved.notify()
+
+    # Pull.
+
+    async def _pull(self, revision: int, heads: dict[FeedId, Head]) -> None:
+        while True:
+            self.heard = False
+            await self._pull_all(heads)
+            self.heard = True
+            self._context.changed.notify()
+            watched = await self._store.watch(revision)
+            revision, heads = watched.revision, watched.heads
+            await self._note_heads(heads)
+
+    async def _pull_all(self, heads: dict[FeedId, Head]) -> None:
+        """Until nothing moves any more: one feed's entries may be what another waits for."""
+        moved = True
+        while moved:
+            moved = False
+            for feed, head in sorted(heads.items()):
+                moved |= await self._pull_feed(feed, head)
+
+    async def _pull_feed(self, feed: FeedId, head: Head) -> bool:
+        context, moved = self._context, False
+        state = await context.workers.run(context.catalog.feeds.state, feed)
+        seq = state.seq
+        while seq < head.seq:
+            page = await self._store.list(entry_prefix(feed), after_seq(feed, seq), _PAGE)
+            if not page:
+                break
+            data = await self._get_all(_bounded(page))
+            try:
+                result = await context.workers.run(self._admit, data)
+            except (IntegrityError, PeerError) as error:
+                context.set_trouble(f"feed {feed.hex()[:8]}", f"{self.name}: {error}")
+                return moved
+            if result.entries:
+                moved = True
+                self._announce(result)
+            if result.waiting or not result.entries:
+                break
+            context.trouble.pop(f"feed {feed.hex()[:8]}", None)
+            state = await context.workers.run(context.catalog.feeds.state, feed)
+            seq = state.seq
+        return moved
+
+    def _announce(self, result: Admitted) -> None:
+        self._context.feeds_grew.notify()
+        self._context.work_arrived.notify()
+        self._context.changed.notify()
+
+    def _admit(self, objects: Sequence[tuple[ObjectKey, Ciphertext]]) -> Admitted:
+        entries = []
+        for key, data in objects:
+            found = check_object(key, data)
+            if isinstance(found, Entry):
+                entries.append(found)
+        return admit(self._context, entries)
+
+    async def _get_all(self, page: Sequence[Listed]) -> list[tuple[ObjectKey, Ciphertext]]:
+        got: dict[ObjectKey, Ciphertext] = {}
+
+        async def get(key: ObjectKey) -> None:
+            try:
+                got[key] = await self._store.get(key)
+            except NotFound:
+                return  # listed but gone: what follows will not chain, and is asked for again
+
+        async with trio.open_nursery() as nursery:
+            for listed in page:
+                nursery.start_soon(get, listed.key)
+        return [(listed.key, got[listed.key]) for listed in page if listed.key in got]
+
+    # Push.
+
+    async def _push(self) -> None:
+        context = self._context
+        await self._push_objects()
+        while True:
+            seen = context.feeds_grew.count
+            if await self._push_once():
+                self.moved.notify()
+                context.changed.notify()
+            else:
+                await context.feeds_grew.wait(seen)
+
+    async def _push_objects(self) -> None:
+        objects = dict(await self._context.workers.run(self._context.catalog.feeds.objects))
+        missing = await self._store.missing(objects)
+        if missing:
+            await self._store.put([(key, objects[key]) for key in sorted(missing)])
+
+    async def _push_once(self) -> bool:
+        context, pushed = self._context, False
+        for state in await context.workers.run(context.catalog.feeds.states):
+            held = self.held.get(state.feed, 0)
+            if state.seq <= held:
+                continue
+            entries = await context.workers.run(context.catalog.feeds.entries_after, state.feed, held, _PAGE)
+            batch: list[tuple[ObjectKey, Ciphertext]] = []
+            size = 0
+            for number, key, data in entries:
+                if batch and size + len(data) > _PAGE_BYTES:
+                    break
+                batch.append((key, data))
+                held, size = number, size + len(data)
+            await self._store.put(batch)
+            self.held[state.feed] = max(held, self.held.get(state.feed, 0))
+            pushed = True
+        return pushed
+
+
+def _bounded(page: Sequence[Listed]) -> list[Listed]:
+    """The first of these objects that together stay within a page's bytes; at least one."""
+    chosen: list[Listed] = []
+    size = 0
+    for listed in page:
+        if chosen and size + listed.size > _PAGE_BYTES:
+            break
+        chosen.append(listed)
+        size += listed.size
+    return chosen

@@ -1,0 +1,291 @@
+"""A replica: one folder on this disk, kept as wanted.
+
+It composes the parts: catalog and keys, watching and publishing, applying, and an exchange with every connected store.
+A folder that must not be touched (marker or root missing) stops, shows why, and goes on by itself when that has passed.
+Who connects the stores is the node's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+
+import trio
+
+from p2psync.catalog.catalog import Catalog
+from p2psync.catalog.keystore import Keystore
+from p2psync.encoding import decode
+from p2psync.errors import FolderStopped, P2psyncError, UserError
+from p2psync.ids import EntryHash, FeedId, FolderId
+from p2psync.index.body import FeedHead, decode_body
+from p2psync.index.membership import Member, Newcomer, Role, encode_add
+from p2psync.index.paths import show
+from p2psync.replica.applying import Applying
+from p2psync.replica.context import Context
+from p2psync.replica.exchange import StoreExchange
+from p2psync.replica.filesystem import Filesystem
+from p2psync.replica.inotify import watch_tree
+from p2psync.replica.local_filesystem import LocalFilesystem
+from p2psync.replica.marker import check_marker
+from p2psync.replica.publisher import EntryWriter
+from p2psync.replica.recovery import recover
+from p2psync.replica.watcher import Watcher
+from p2psync.replica.watching import Watching
+from p2psync.sealed.entry import parse
+from p2psync.seams import Clock, Randomness, Workers
+from p2psync.store.interface import BlindStore
+from p2psync.vault.device_keys import DeviceKeys
+from p2psync.vault.entry import open_entry
+from p2psync.vault.secrets import FolderSecrets
+
+MakeFilesystem = Callable[[FilePath], Filesystem]
+MakeWatcher = Callable[[FilePath, Workers], AbstractAsyncContextManager[Watcher]]
+
+_STOPPED_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderStatus:
+    """What a user sees of a folder. Sizes in bytes; `stores` says of each connected store whether it has our heads."""
+
+    state: str
+    local_bytes: int
+    global_bytes: int
+    need_bytes: int
+    need_files: int
+    upload_bytes: int
+    conflicts: int
+    error: str | None
+    stores: dict[str, bool]
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Replica:
+    """Made by `open_replica`."""
+
+    def __init__(self, context: Context, root: FilePath, make_filesystem: MakeFilesystem, watcher: MakeWatcher) -> None:
+        self._context, self._root, self._make_filesystem = context, root, make_filesystem
+        self._exchanges: dict[str, StoreExchange] = {}
+        self._stopped: str | None = None
+        self._watching = Watching(context, context.catalog.require("replica"), lambda: watcher(root, context.workers))
+        self._applying = Applying(context)
+
+    @property
+    def folder(self) -> FolderId:
+        return self._context.folder
+
+    @property
+    def genesis(self) -> bytes:
+        return self._context.catalog.require("genesis")
+
+    @property
+    def secrets(self) -> FolderSecrets:
+        return self._context.secrets
+
+    def role(self) -> Role | None:
+        """This device's role; None until its admission has arrived."""
+        return self._context.membership.role_of(self._context.device.identity_key)
+
+    def members(self) -> list[Member]:
+        return list(self._context.membership.members.values())
+
+    # Running.
+
+    async def run(self) -> None:
+        """Scan, publish, fetch and materialise until cancelled."""
+        context = self._context
+        while True:
+            try:
+                await self._run_once()
+            except* FolderStopped as group:
+                self._stopped = str(_first(group))
+                context.changed.notify()
+            await trio.sleep(_STOPPED_RETRY_SECONDS)
+
+    async def _run_once(self) -> None:
+        context = self._context
+        filesystem = await context.workers.run(self._make_filesystem, self._root)
+        context.opened = filesystem
+        try:
+            replica = context.catalog.require("replica")
+            await context.workers.run(check_marker, filesystem, context.folder, replica)
+            await context.workers.run(recover, context)
+            self._stopped = None
+            await self._admitted()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watching.run)
+                nursery.start_soon(self._applying.run)
+        finally:
+            context.opened = None
+            filesystem.close()
+
+    async def _admitted(self) -> None:
+        """Admission first, scan second: wait for the entry that admitted this device and all it had seen."""
+        context = self._context
+        while True:
+            seen = context.feeds_grew.count
+            if await context.workers.run(self._required_is_here):
+                return
+            context.changed.notify()
+            await context.feeds_grew.wait(seen)
+
+    def _required_is_here(self) -> bool:
+        context = self._context
+        data = context.catalog.get("required")
+        if not data:
+            return True
+        feed, seq, name = decode(data, 256)
+        held = context.catalog.feeds.entry(FeedId(feed), seq)
+        if held is None:
+            return False
+        entry = parse(held)
+        if entry.hash != EntryHash(name):
+            raise FolderStopped(
+                "the store shows another history than the device that admitted this one: do not trust it"
+            )
+        body = decode_body(open_entry(context.folder, context.secrets.epoch(entry.epoch), entry))
+        if any(context.catalog.feeds.state(head.feed).seq < head.seq for head in body.heads):
+            return False
+        context.catalog.set("required", b"")
+        return True
+
+    async def serve_store(self, name: str, store: BlindStore) -> None:
+        """Pull from and push to one connected store until its link is lost (LinkLost, AccessRefused, …)."""
+        exchange = StoreExchange(self._context, name, store)
+        self._exchanges[name] = exchange
+        try:
+            await exchange.run()
+        except BaseExceptionGroup as group:
+            known, others = group.split(P2psyncError)
+            if others is not None or known is None:
+                raise
+            raise _first(known) from None
+        finally:
+            if self._exchanges.get(name) is exchange:
+                del self._exchanges[name]
+            self._context.changed.notify()
+
+    async def rescan(self) -> None:
+        """Look at the whole tree once; returns when that is done and published."""
+        seen = self._watching.passes.count
+        self._watching.rescan_everything()
+        await self._watching.passes.wait(seen)
+
+    # What others ask.
+
+    async def status(self) -> FolderStatus:
+        """How things stand now."""
+        return await self._context.workers.run(self._status)
+
+    def _status(self) -> FolderStatus:
+        context = self._context
+        catalog = context.catalog
+        wanted, local, conflicts = catalog.versions.totals()
+        files, size = catalog.versions.needed()
+        upload = catalog.locations.upload_bytes()
+        heads = self._heads()
+        troubles = [(subject, sentence) for subject, sentence in sorted(context.trouble.items())]
+        held = [(f"feed {state.feed.hex()[:8]}", state.held) for state in catalog.feeds.states() if state.held]
+        problems = [(show(path), reason) for path, reason in catalog.placed.problems()]
+        if self._watching.limited is not None:
+            troubles.append(("watcher", self._watching.limited))
+        return FolderStatus(
+            state=self._state(files, upload), local_bytes=local, global_bytes=wanted, need_bytes=size,
+            need_files=files, upload_bytes=upload, conflicts=conflicts, error=self._stopped,
+            stores={name: exchange.has(heads) for name, exchange in list(self._exchanges.items())},
+            problems=[*troubles, *held, *problems],
+        )  # fmt: skip
+
+    def _state(self, need_files: int, upload: int) -> str:
+        if self._stopped is not None:
+            return "error"
+        if self._context.opened is None or self._watching.scanning or self._watching.settling:
+            return "scanning"
+        return "syncing" if need_files or upload or self._applying.busy else "idle"
+
+    def _heads(self) -> dict[FeedId, int]:
+        return {state.feed: state.seq for state in self._context.catalog.feeds.states()}
+
+    async def in_sync(self) -> None:
+        """Return once nothing is left to do and every connected store, at least one, has been heard and has our heads."""
+        context = self._context
+        while True:
+            seen = context.changed.count
+            status = await self.status()
+            if status.state == "error":
+                raise UserError(f"the folder is stopped: {status.error}")
+            heard = self._exchanges and all(exchange.heard for exchange in self._exchanges.values())
+            if heard and status.state == "idle" and all(status.stores.values()):
+                return
+            await context.changed.wait(seen)
+
+    # Admission of others.
+
+    async def admit(self, newcomer: Newcomer) -> FeedHead:
+        """Durably commit the admission of a device, in an entry that lists all heads. UserError unless we are admin."""
+        if self.role() is not Role.ADMIN:
+            raise UserError("only an admin of the folder can admit devices")
+        head = await self._context.workers.run(self._admit, newcomer)
+        self._context.feeds_grew.notify()
+        self._context.changed.notify()
+        return head
+
+    def _admit(self, newcomer: Newcomer) -> FeedHead:
+        context = self._context
+        with context.tree, context.catalog.transaction():
+            record = encode_add(context.membership.heads, newcomer)
+            writer = EntryWriter(context)
+            writer.add_record(record)
+            head = writer.flush(everything=True)
+            context.membership.apply_add(record, context.device.identity_key)
+            context.catalog.feeds.add_membership(context.device.identity_key, record)
+        assert head is not None, "an entry with a record is written"
+        return head
+
+    async def uploaded(self, head: FeedHead) -> None:
+        """Wait until a connected store holds that entry."""
+        while True:
+            seen = self._context.changed.count
+            if any(exchange.held.get(head.feed, 0) >= head.seq for exchange in self._exchanges.values()):
+                return
+            await self._context.changed.wait(seen)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first plain exception of a group, however deep."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+@asynccontextmanager
+async def open_replica(
+    *,
+    root: FilePath,
+    catalog_path: FilePath | None,
+    keystore: Keystore,
+    device: DeviceKeys,
+    clock: Clock,
+    randomness: Randomness,
+    workers: Workers,
+    make_filesystem: MakeFilesystem = LocalFilesystem,
+    watcher: MakeWatcher = watch_tree,
+) -> AsyncIterator[Replica]:
+    """Open a folder that was created or adopted here. Every seam is handed in."""
+
+    def prepare() -> Context:
+        catalog = Catalog(catalog_path)
+        keys = keystore.load_folder(catalog.folder)
+        return Context(
+            catalog=catalog, keys=keys, device=device, membership=catalog.membership(), clock=clock,
+            randomness=randomness, workers=workers,
+        )  # fmt: skip
+
+    context = await workers.run(prepare)
+    try:
+        yield Replica(context, root, make_filesystem, watcher)
+    finally:
+        context.catalog.close()
