@@ -127,7 +127,7 @@ async def _one_in_sync(peer: Peer, registered: RegisteredFolder) -> None:
 
     async def stop_on_error() -> None:
         while True:
-            status = replica.status()
+            status = await replica.status()
             if status.state == "error":
                 raise UserError(f"folder {registered.label!r} is stopped: {status.error}")
             await trio.sleep(0.5)

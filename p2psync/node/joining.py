@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2psync.errors import UserError
+from p2psync.ids import FolderId
 from p2psync.index.paths import refuse_reason, show
 from p2psync.node.registry import RegisteredFolder, Registry, SavedPairing
 from p2psync.pairing.dialogue import Asking, Welcomed
 from p2psync.pairing.offers import OfferedFolder
+from p2psync.replica.marker import existing_marker
 from p2psync.seams import Workers
 from p2psync.vault.device_keys import DeviceKeys
 from p2psync.wire.messages import Side
@@ -77,6 +79,7 @@ class Joining:
             if any(other.folder == folder.folder for other in held):
                 raise UserError(f"this device already has the folder {show((folder.label.encode(),))}")
             check_free(place, held)
+            await self._workers.run(_check_unmarked, place)
         self.places = places
 
     async def save(self, step: Asking) -> None:
@@ -104,3 +107,25 @@ class Joining:
 def target_of(saved: SavedPairing) -> Target:
     """The target a saved pairing was made for: `agreed` of a joiner's row says whether the path is exact."""
     return Target(saved.target, saved.agreed)
+
+
+def _check_unmarked(place: Path) -> None:
+    if existing_marker(place) is not None:
+        raise UserError(
+            f"{place} is a p2psync folder already; if its device is gone for good, remove {place}/.p2psync and try again"
+        )
+
+
+def clear_half_adopted(catalog: Path, place: Path, folder: FolderId) -> bool:
+    """Whether a killed process adopted `folder` at `place` before it could note that; half an adoption is removed.
+
+    The marker is the last step of adopting. Without it nothing was published yet, so it begins anew.
+    """
+    marker = existing_marker(place)
+    if not catalog.exists():
+        return False
+    if marker is not None and f"folder {folder.hex()}\n".encode() in marker:
+        return True
+    for suffix in ("", "-wal", "-shm"):
+        catalog.with_name(catalog.name + suffix).unlink(missing_ok=True)
+    return False

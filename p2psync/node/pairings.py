@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2psync.errors import LinkLost, P2psyncError, StorageError, UserError
+from p2psync.errors import LinkLost, P2psyncError, UserError
 from p2psync.ids import FolderId
 from p2psync.index.membership import Role
 from p2psync.limits import MAILBOX_SECONDS
 from p2psync.net.urls import RelayUrl, parse_relay_url
 from p2psync.node.admitting import ADMITTED, OFFERED, Admitting, Confirm
-from p2psync.node.joining import Joining, Target, target_of
+from p2psync.node.joining import Joining, Target, clear_half_adopted, target_of
 from p2psync.node.peer import Peer
 from p2psync.node.registry import RegisteredFolder, SavedPairing
 from p2psync.pairing import driver
@@ -141,29 +141,25 @@ async def _joining(peer: Peer, relay: str, nameplate: int, expires_at: float, ta
 
 async def _adopt(peer: Peer, welcomed: Welcomed, number: int, place: Path) -> None:
     """Make one admitted folder a folder of this device, and run it."""
-    offered = welcomed.asking.folders[number]
+    offered, outside = welcomed.asking.folders[number], peer.surroundings
     catalog = offered.folder.hex()
 
     def make() -> RegisteredFolder:
         held = [item for item in peer.registry.folders() if item.folder == offered.folder]
         if held:
             return held[0]
-        outside = peer.surroundings
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"the directory {place} cannot be made: {error.strerror}") from error
-        adopt_folder(
-            root=place,
-            catalog_path=peer.home.catalog(catalog),
-            keystore=peer.keystore,
-            device=peer.device,
-            genesis=offered.genesis,
-            secrets=welcomed.secrets[number],
-            required=welcomed.heads[number],
-            randomness=outside.randomness,
-            clock=outside.clock,
-        )
+        if not clear_half_adopted(peer.home.catalog(catalog), place, offered.folder):
+            adopt_folder(
+                root=place,
+                catalog_path=peer.home.catalog(catalog),
+                keystore=peer.keystore,
+                device=peer.device,
+                genesis=offered.genesis,
+                secrets=welcomed.secrets[number],
+                required=welcomed.heads[number],
+                randomness=outside.randomness,
+                clock=outside.clock,
+            )
         registered = RegisteredFolder(offered.folder, offered.label, place, offered.role, catalog)
         peer.registry.add_folder(registered, offered.stores)
         return registered

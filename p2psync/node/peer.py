@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
@@ -24,7 +24,7 @@ from p2psync.node.running import RunningFolder
 from p2psync.node.surroundings import Surroundings
 from p2psync.pairing.offers import NAME_BYTES_MAX
 from p2psync.replica.context import Signal
-from p2psync.replica.replica import Replica
+from p2psync.replica.replica import Replica, open_replica
 from p2psync.vault.device_keys import DeviceKeys
 
 
@@ -122,10 +122,9 @@ class Peer:
         if not started:
             task_status.started()
 
-    @asynccontextmanager
-    async def _open_replica(self, registered: RegisteredFolder) -> AsyncIterator[Replica]:
+    def _open_replica(self, registered: RegisteredFolder) -> AbstractAsyncContextManager[Replica]:
         outside = self.surroundings
-        async with Replica.open_replica(
+        return open_replica(
             root=registered.path,
             catalog_path=self.home.catalog(registered.catalog),
             keystore=self.keystore,
@@ -133,8 +132,9 @@ class Peer:
             clock=outside.clock,
             randomness=outside.randomness,
             workers=outside.workers,
-        ) as replica:
-            yield replica
+            make_filesystem=outside.make_filesystem,
+            watcher=outside.watcher,
+        )
 
 
 @asynccontextmanager

@@ -14,14 +14,14 @@ from p2psync.vault.device_keys import device_id
 
 
 async def build_status(peer: Peer) -> dict[str, Any]:
-    folders = [_folder(peer, registered) for registered in await peer.registered()]
+    folders = [await _folder(peer, registered) for registered in await peer.registered()]
     relays = [
         {"url": str(keeper.url), "connected": keeper.connected, "error": keeper.error} for keeper in peer.keepers()
     ]
     return {"device": peer.device.device_id, "name": await peer.device_name(), "folders": folders, "relays": relays}
 
 
-def _folder(peer: Peer, registered: RegisteredFolder) -> dict[str, Any]:
+async def _folder(peer: Peer, registered: RegisteredFolder) -> dict[str, Any]:
     head: dict[str, Any] = {
         "id": registered.folder.hex(),
         "label": registered.label,
@@ -31,7 +31,7 @@ def _folder(peer: Peer, registered: RegisteredFolder) -> dict[str, Any]:
     folder = peer.folders.get(registered.folder)
     if folder is None:
         return head | _not_running(peer.stopped.get(registered.folder, "it is not running yet"))
-    return head | _running(folder)
+    return head | await _running(folder)
 
 
 def _not_running(error: str) -> dict[str, Any]:
@@ -41,8 +41,8 @@ def _not_running(error: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _running(folder: RunningFolder) -> dict[str, Any]:
-    status = folder.replica.status()
+async def _running(folder: RunningFolder) -> dict[str, Any]:
+    status = await folder.replica.status()
     own = folder.device.identity_key
     peers = [
         {"device": device_id(member.credentials.identity), "role": member.role.name.lower()}
@@ -64,7 +64,7 @@ def _running(folder: RunningFolder) -> dict[str, Any]:
     }
 
 
-def _stores(folder: RunningFolder, known: Any) -> list[dict[str, Any]]:
+def _stores(folder: RunningFolder, known: dict[str, bool]) -> list[dict[str, Any]]:
     stores = []
     for store in folder.stores:
         keeper = folder.keeper(store)
@@ -75,7 +75,7 @@ def _stores(folder: RunningFolder, known: Any) -> list[dict[str, Any]]:
                 "url": store.url,
                 "connected": keeper.connected and attachment is not None and attachment.active,
                 "error": keeper.error or refused,
-                "in_sync": bool(known.get(store.url, False)),
+                "in_sync": known.get(store.url, False),
             }
         )
     return stores
