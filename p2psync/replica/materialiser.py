@@ -114,9 +114,8 @@ class Materialiser:
             if plan.step not in (Step.WRITE, Step.LINK):
                 # What an abandoned download left must not be taken for a displaced edit by a recovery.
                 context.filesystem.remove_temp(plan.path)
-        temps = [temp_path(plan.path) for plan in plans if plan.step in (Step.WRITE, Step.LINK)]
-        if temps or self._unsynced:
-            context.filesystem.sync([*temps, *sorted(self._unsynced)])
+        plans = [plan for plan in plans if self._temp_is_there(plan)]
+        self._sync([temp_path(plan.path) for plan in plans if plan.step in (Step.WRITE, Step.LINK)])
         self._batch += 1
         with context.catalog.transaction():
             context.catalog.intents.clear(self._batch - 1)
@@ -139,10 +138,27 @@ class Materialiser:
                     self._context.filesystem.set_mode(path, mode)
                     self._context.catalog.placed.put(replace(held, mode=mode))
         self._restricted = []
-        if self._unsynced:
-            self._context.filesystem.sync(sorted(self._unsynced))
-            self._unsynced = set()
+        self._sync([])
+        self._unsynced = set()
         self._context.catalog.intents.clear(self._batch)
+
+    def _temp_is_there(self, plan: Plan) -> bool:
+        """Somebody may have removed the directory, and our temp with it, while we fetched."""
+        if plan.step not in (Step.WRITE, Step.LINK) or self._context.filesystem.temp_stat(plan.path) is not None:
+            return True
+        self._context.dirty.add(plan.path[:-1])
+        return False
+
+    def _sync(self, temps: list[Path]) -> None:
+        """Make temps, and the renames of the last group, durable. A directory that is gone leaves it to its parent."""
+        filesystem = self._context.filesystem
+        directories = set()
+        for path in self._unsynced:
+            while path and filesystem.stat(path) is None:
+                path = path[:-1]
+            directories.add(path)
+        if temps or directories:
+            filesystem.sync([*temps, *sorted(directories)])
 
     def _intents(self, plan: Plan) -> list[Intent]:
         match plan.step:

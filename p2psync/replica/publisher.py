@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
 from p2psync.chunking.chunker import Chunker, Parameters
+from p2psync.errors import PeerError
 from p2psync.ids import ChunkId, IdentityKey, Plaintext, RecordHash
 from p2psync.index.body import ALL_HEADS_EVERY, Body, FeedHead, encode_body
 from p2psync.index.paths import Path
@@ -156,7 +157,14 @@ def file_rows(context: Context, version: Version) -> bytes | None:
     if version.content.depth == 0:
         return version.content.chunks
     parts = [context.catalog.locations.list_chunk(ChunkId(c)) for c, _ in iterate_chunks(version.content.chunks)]
-    return None if None in parts else b"".join(part for part in parts if part is not None)
+    if None in parts:
+        return None
+    rows = b"".join(part for part in parts if part is not None)
+    try:
+        fits = sum(length for _, length in iterate_chunks(rows)) == version.size
+    except PeerError:
+        fits = False
+    return rows if fits else None  # a list that does not add up never touches the disk
 
 
 class EntryWriter:

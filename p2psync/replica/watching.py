@@ -101,7 +101,8 @@ class Watching:
             if everything:
                 self.passes.notify()
             elif directories:
-                await trio.sleep(min(1.0, _BREATH * (trio.current_time() - started) - 0.02))
+                busy = trio.current_time() - started
+                await trio.sleep(max(0.0, min(1.0, _BREATH * busy) - 0.02))
 
     async def _look_later(self, directories: set[Path]) -> None:
         await trio.sleep(_UNSETTLED_SECONDS)
