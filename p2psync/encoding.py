@@ -15,6 +15,10 @@ from p2psync.errors import PeerError
 
 _DEPTH_MAX = 12
 """Deeper than any format of ours; bounds the recursion of `_check` on hostile input."""
+_ITEMS_MAX = 1 << 16
+"""Items of one array, and the largest there is: the records of an entry."""
+_ALL_ITEMS_MAX = 1 << 17
+"""Items of all arrays together: hostile bytes become at most some MiB of objects before they are refused."""
 
 
 def encode(value: Any) -> bytes:
@@ -27,13 +31,31 @@ def decode(data: bytes | memoryview, max_size: int) -> Any:
     if len(data) > max_size:
         raise PeerError(f"message of {len(data)} bytes where at most {max_size} are allowed")
     try:
-        value = msgpack.unpackb(data, raw=False, use_list=False, strict_map_key=True, ext_hook=_refuse_extension)
+        value = msgpack.unpackb(
+            data, raw=False, use_list=False, list_hook=_Counter(), ext_hook=_refuse_extension, strict_map_key=True,
+            max_array_len=_ITEMS_MAX, max_map_len=0, max_ext_len=0,
+        )  # fmt: skip
     except (ValueError, TypeError, RecursionError, MemoryError, msgpack.exceptions.UnpackException) as error:
         raise PeerError(f"not valid msgpack: {type(error).__name__}") from None
     _check(value, 0)
     if encode(value) != data:
         raise PeerError("msgpack is not in canonical form")
     return value
+
+
+class _Counter:
+    """Called with every array as it ends, so that counting stops what would grow too large."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self) -> None:
+        self._items = 0
+
+    def __call__(self, array: tuple[Any, ...]) -> tuple[Any, ...]:
+        self._items += 1 + len(array)
+        if self._items > _ALL_ITEMS_MAX:
+            raise ValueError("too many items")
+        return array
 
 
 def _refuse_extension(code: int, data: bytes) -> Any:

@@ -77,7 +77,10 @@ def parse_device_id(text: str) -> bytes:
         if _check_character(group) != check:
             raise ValueError(f"mistyped near {group[:7]}")
         data += group
-    return base64.b32decode(data + "====")
+    digest = base64.b32decode(data + "====")
+    if base64.b32encode(digest).decode().rstrip("=") != data:
+        raise ValueError("mistyped at the end: this is no device's id")  # 52 characters hold 4 bits too many
+    return digest
 
 
 def short_device_id(device: DeviceId) -> str:

@@ -20,9 +20,12 @@ from p2psync.ids import ChunkId
 from p2psync.index.paths import Path, join
 from p2psync.index.records import iterate_chunks
 from p2psync.index.versions import Kind
+from p2psync.limits import NAME_MAX
 from p2psync.store.sqlite import Database
 
 _MARKS = ", ".join("?" * 16)
+_BEHIND_ALL = b"\xff" * (NAME_MAX + 1)
+"""Sorts after every path: no component is that long."""
 
 
 class PlacedFiles:
@@ -43,7 +46,7 @@ class PlacedFiles:
         top = join(path)
         rows = self._db.query(
             f"SELECT {PLACED_COLUMNS} FROM placed WHERE kind <> 3 AND (dir = ?1 OR (dir > ?2 AND dir < ?3)) LIMIT ?4",
-            (top, top + b"/", top + b"0", limit) if top else (b"", b"", b"\xff", limit),
+            (top, top + b"/", top + b"0", limit) if top else (b"", b"", _BEHIND_ALL, limit),
         )
         return [placed_of(row) for row in rows]
 

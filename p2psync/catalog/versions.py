@@ -44,6 +44,8 @@ class Versions:
     def __init__(self, database: Database, placed: PlacedFiles, short_device: Callable[[FeedId], str]) -> None:
         """`short_device` gives a feed owner's seven-character id, for conflict names."""
         self._db, self._placed, self._short_device = database, placed, short_device
+        self._settled_at: set[Path] = set()
+        """Paths whose losers were settled since the last refresh."""
 
     def frontier(self, path: Path) -> list[Version]:
         rows = self._db.query("SELECT feed, seq, idx, data FROM version WHERE dir = ? AND name = ?", columns(path))
@@ -74,33 +76,35 @@ class Versions:
                 (*place, version.dot.feed, version.dot.seq, version.dot.index, data),
             )
         if version.origin is not None and version.origin.path != version.path:
+            self._settled_at.add(version.origin.path)
             self._db.execute(
                 "INSERT OR IGNORE INTO settled (dir, name, feed, seq) VALUES (?, ?, ?, ?)",
                 (*columns(version.origin.path), version.origin.dot.feed, version.origin.dot.seq),
             )
 
     def refresh(self, paths: Iterable[Path]) -> None:
-        """Recompute what should stand at these paths (and at paths their conflict copies touch)."""
-        waiting, done = list(paths), set()
-        while waiting:
-            path = waiting.pop()
-            if path not in done:
-                done.add(path)
-                waiting += self._refresh_one(path)
+        """Recompute what should stand at these paths, and the conflict copies they bring or displace.
 
-    def _refresh_one(self, path: Path) -> list[Path]:
-        frontier = self.frontier(path)
-        if not frontier:
-            return []
-        before = self.wanted(path)
-        outcome = decide(frontier)
-        self._set_wanted(path, outcome.winner, outcome.vector, None)
-        self._refresh_copies(path, outcome)
-        again = [before.source] if before is not None and before.source is not None else []
-        origin = outcome.winner.origin
-        if origin is not None and origin.path != path and self.wanted(origin.path) is not None:
-            again.append(origin.path)
-        return again
+        First every published winner takes its path, then the copies get names that are free: so the order of paths
+        and of arrival does not matter.
+        """
+        outcomes: dict[Path, Outcome | None] = {}
+        for path in paths:
+            frontier = self.frontier(path)
+            if frontier:
+                before = self.wanted(path)
+                if before is not None and before.source is not None:
+                    outcomes.setdefault(before.source)
+                outcome = outcomes[path] = decide(frontier)
+                self._set_wanted(path, outcome.winner, outcome.vector, None)
+        for path in self._settled_at:
+            outcomes.setdefault(path)
+        self._settled_at = set()
+        for path, known in outcomes.items():
+            if known is not None:
+                self._refresh_copies(path, known)
+            elif frontier := self.frontier(path):
+                self._refresh_copies(path, decide(frontier))
 
     def _refresh_copies(self, path: Path, outcome: Outcome) -> None:
         place = columns(path)

@@ -247,9 +247,11 @@ class Membership:
         """Apply an `add` by `author`. NotYetKnown when a parent is missing; PeerError when it does not count."""
         fields = Fields(decode(data, _RECORD_MAX), "add")
         fields.integer("type")
-        parents = tuple(RecordHash(parent) for parent in fields.array("parents", _PARENTS_MAX))
+        parents = fields.array("parents", _PARENTS_MAX)
         newcomer = read_newcomer(fields, self.folder)
         fields.end()
+        if not all(isinstance(parent, bytes) and len(parent) == 32 for parent in parents):
+            raise PeerError("an admission whose parents are not hashes")
         if not self.known.issuperset(parents):
             raise NotYetKnown("an admission refers to membership records not seen yet")
         if not parents or self.role_of(author) is not Role.ADMIN:
@@ -265,7 +267,8 @@ class Membership:
         self.known.add(name)
         self.tips -= set(parents)
         self.tips.add(name)
-        # The same device admitted twice at once keeps its highest role: nothing was taken from it.
+        # The same device admitted twice at once keeps its highest role: nothing was taken from it. The record hash
+        # decides between equal roles, so that the order of arrival does not.
         held = self.members.get(member.credentials.identity)
-        if held is None or held.role < member.role:
+        if held is None or (held.role, held.record) < (member.role, member.record):
             self.members[member.credentials.identity] = member

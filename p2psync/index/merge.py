@@ -11,12 +11,17 @@ import datetime
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from p2psync.crypto.hashing import content_hash
 from p2psync.index.paths import Path
 from p2psync.index.versions import Dot, Kind, Vector, Version, join_vectors
 from p2psync.limits import NAME_MAX
 
 _RANK = {Kind.DIRECTORY: 3, Kind.FILE: 2, Kind.SYMLINK: 1, Kind.DELETED: 0}
 """A directory beats a file (it may have children), anything beats a delete (edits survive)."""
+_SECONDS_MAX = 253402300799
+"""9999-12-31T23:59:59Z."""
+_MARK_SIZE = 17
+"""`~` and 16 hex digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +53,28 @@ def decide(frontier: Sequence[Version]) -> Outcome:
     return Outcome(winner, join_vectors(v.vector for v in equal), tuple(sorted(losers, key=lambda v: v.dot)))
 
 
-def conflict_name(name: bytes, mtime_ns: int, short_device: str) -> bytes:
-    """`<name>.sync-conflict-<YYYYMMDD>-<HHMMSS>-<7-char device>.<ext>`, cut to what a filesystem takes."""
-    seconds = max(0, min(mtime_ns // 10**9, 253402300799))
+def conflict_name(name: bytes, mtime_ns: int, short_device: str, later: int = 0) -> bytes:
+    """`<name>.sync-conflict-<YYYYMMDD>-<HHMMSS>-<7-char device>.<ext>`, cut to what a filesystem takes.
+
+    `later` seconds are added to the time, which is first brought between 1970 and 9999; behind 9999 follows 1970, so
+    that every next name is another one. A name that is cut keeps a hash of the whole, so that no two of them meet.
+    """
+    seconds = (max(0, min(mtime_ns // 10**9, _SECONDS_MAX)) + later) % (_SECONDS_MAX + 1)
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     stem, dot, extension = name.rpartition(b".")
     if not dot or not stem:
         stem, extension = name, b""
     tail = f".sync-conflict-{moment:%Y%m%d-%H%M%S}-{short_device}".encode() + (b"." + extension if extension else b"")
-    if len(tail) >= NAME_MAX:
+    if len(tail) + _MARK_SIZE > NAME_MAX:  # too long for an extension
         stem, tail = name, tail[: -len(extension) - 1]
-    return stem[: NAME_MAX - len(tail)] + tail
+    room = NAME_MAX - len(tail)
+    if len(stem) <= room:
+        return stem + tail
+    mark = b"~" + content_hash(name)[: _MARK_SIZE // 2].hex().encode()
+    room -= _MARK_SIZE
+    while room and stem[room] & 0xC0 == 0x80:
+        room -= 1  # not in the middle of a UTF-8 character
+    return stem[:room] + mark + tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +98,13 @@ def derive_copies(
     for loser in losers:
         if loser.dot in settled:
             continue
-        mtime_ns = loser.mtime_ns
+        later = 0
         while True:
-            name = conflict_name(loser.path[-1], mtime_ns, short_device(loser))
+            name = conflict_name(loser.path[-1], loser.mtime_ns, short_device(loser), later)
             path = (*loser.path[:-1], name)
             if path not in used and not taken(path):
                 break
-            mtime_ns += 10**9
+            later += 1
         used.add(path)
         copies.append(DerivedCopy(path, loser))
     return copies

@@ -52,7 +52,18 @@ def is_temp(name: bytes) -> bool:
 
 def is_internal(name: bytes) -> bool:
     """Names the product keeps for itself (in any case or Unicode fold) or leaves to Syncthing."""
-    return fold_key(name) == MARKER or is_temp(name) or name in _FOREIGN
+    return _plainest(name) == MARKER or is_temp(name) or name in _FOREIGN
+
+
+def _plainest(name: bytes) -> bytes:
+    """The fold key without compatibility forms and invisible characters, which some filesystems ignore."""
+    if name.isascii():
+        return name.lower()
+    try:
+        text = unicodedata.normalize("NFKC", name.decode())
+    except UnicodeDecodeError:
+        return name
+    return fold_key("".join(c for c in text if unicodedata.category(c) != "Cf").encode())
 
 
 def refuse_reason(path: Path) -> str | None:

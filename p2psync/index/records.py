@@ -22,6 +22,7 @@ from p2psync.index.paths import Path, refuse_reason
 from p2psync.index.versions import Content, Dot, Kind, Origin, Vector, Version
 from p2psync.limits import (
     CHUNK_LIST_INLINE,
+    CHUNK_MAX,
     ENTRY_MAX,
     FILE_CHUNKS_MAX,
     INLINE_MAX,
@@ -33,9 +34,12 @@ from p2psync.limits import (
     SYMLINK_TARGET_MAX,
     VECTOR_MAX,
 )
+from p2psync.sealed.pack import padme
 
 CHUNK_ROW = 36
 """One row of a chunk list: chunk id (32) ‖ length (4)."""
+PACK_ROW = 40
+"""One row of a pack's table; `vault/pack.py` reads it."""
 
 
 class RecordType(IntEnum):
@@ -134,7 +138,7 @@ def decode_version(data: bytes, dot: Dot) -> Version:
     content = _content(fields, kind, size)
     replaces, origin = _replaces(fields), _origin(fields)
     fields.end()
-    if (kind is Kind.SYMLINK) != bool(target) or (target and b"\0" in target):
+    if (kind is Kind.SYMLINK) != (target is not None) or target == b"" or b"\0" in (target or b""):
         raise PeerError("version: symlink target and kind do not fit")
     return Version(
         path=path, dot=dot, kind=kind, vector=vector, size=size, mtime_ns=mtime_ns, mode=mode, target=target,
@@ -175,10 +179,13 @@ def _content(fields: Fields, kind: Kind, size: int) -> Content:
     if len(parameters) != 3 or not all(type(p) is int and 0 <= p <= PACK_MAX for p in parameters):
         raise PeerError("version: chunk parameters have the wrong form")
     total = sum(length for _, length in iterate_chunks(chunks))
-    if kind is Kind.FILE:
-        fits = total == size if depth == 0 else total % CHUNK_ROW == 0 and total // CHUNK_ROW <= FILE_CHUNKS_MAX
-    else:
+    if kind is not Kind.FILE:
         fits = size == 0 and not chunks
+    elif depth == 0:
+        fits = total == size
+    else:
+        count, rest = divmod(total, CHUNK_ROW)
+        fits = not rest and 0 < count <= FILE_CHUNKS_MAX and count <= size <= count * CHUNK_MAX
     if not fits:
         raise PeerError("version: chunk lengths do not add up to its size")
     return Content(generation=generation, parameters=parameters, depth=depth, chunks=chunks)
@@ -191,7 +198,7 @@ def iterate_chunks(rows: bytes) -> Iterable[tuple[bytes, int]]:
     found = []
     for place in range(0, len(rows), CHUNK_ROW):
         length = int.from_bytes(rows[place + 32 : place + 36], "big")
-        if not 0 < length <= PACK_MAX:
+        if not 0 < length <= CHUNK_MAX:
             raise PeerError("a chunk list has an impossible length")
         found.append((rows[place : place + 32], length))
     return found
@@ -237,7 +244,9 @@ def decode_pack(data: bytes) -> PackLocations:
     pack = PackLocations(
         name=PackName(fields.data("name", size=32)), epoch=EpochId(fields.data("epoch", size=16)),
         salt=fields.data("salt", size=32), size=fields.integer("size", 0, PACK_MAX),
-        generation=fields.integer("generation", 0, 65535), table=fields.data("table", most=PACK_FRAMES_MAX * 40),
+        generation=fields.integer("generation", 0, 65535), table=fields.data("table", most=PACK_FRAMES_MAX * PACK_ROW),
     )  # fmt: skip
     fields.end()
+    if padme(pack.size) != pack.size or len(pack.table) % PACK_ROW:
+        raise PeerError("pack record: its size or its table is not of an allowed length")
     return pack

@@ -144,7 +144,7 @@ def locate(table: bytes) -> list[Frame]:
     for index in range(len(table) // ROW_BYTES):
         row = table[index * ROW_BYTES : (index + 1) * ROW_BYTES]
         sealed_size, plain_size = int.from_bytes(row[32:36], "big"), int.from_bytes(row[36:], "big")
-        if sealed_size < FRAME_OVERHEAD or plain_size > CHUNK_MAX:
+        if plain_size > CHUNK_MAX or not FRAME_OVERHEAD <= sealed_size <= FRAME_OVERHEAD + plain_size:
             raise IntegrityError("a pack's table declares an impossible frame")
         frames.append(Frame(ChunkId(row[:32]), index, offset, sealed_size, plain_size))
         offset += sealed_size
