@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -105,7 +106,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         with self._reading:
             await trio.lowlevel.checkpoint()
-            if max_bytes is not None and max_bytes < 1:
+            if max_bytes is not None and operator.index(max_bytes) < 1:
                 raise ValueError("max_bytes must be positive")
             while not self._closed and not self._in.buffer and not self._in.ended and not self._in.broken:
                 await self._in.changed.park()

@@ -1,0 +1,202 @@
+"""TLS links: only the pinned relay, only TLS 1.3, and our streams keep trio's contract."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from cryptography import x509
+
+from p2psync.crypto.signing import SigningKey
+from p2psync.errors import LinkLost, PeerError, UserError
+from p2psync.ids import RelayKey
+from p2psync.net import tls
+from p2psync.net.network import TcpNetwork, bound_port
+from p2psync.net.urls import RelayUrl, parse_relay_url, pin_of
+from tests.support.links import PIPE_BYTES, MemoryNetwork, SeededRandomness
+
+SEED = b"s" * 32
+KEY = RelayKey(SigningKey(SEED).public)
+URL = RelayUrl("relay.example", 22443, pin_of(KEY))
+
+
+def server_context(seed: bytes = SEED) -> ssl.SSLContext:
+    return tls.server_context(seed, tls.make_certificate(seed, "relay", SeededRandomness()))
+
+
+async def memory_pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+    network = MemoryNetwork()
+    (listener,) = await network.listen("", 1)
+    near = await network.connect("relay.example", 1)
+    far = await listener.accept()
+    await listener.aclose()
+    return near, far
+
+
+async def tls_pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+    near, far = await memory_pair()
+    found: dict[str, trio.abc.Stream] = {}
+
+    async def serve() -> None:
+        found["server"] = await tls.open_server(far, server_context())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        found["client"], key = await tls.open_client(near, URL)
+        assert key == KEY
+    return found["client"], found["server"]
+
+
+async def test_the_memory_network_keeps_trios_stream_contract() -> None:
+    async def clogged_pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        near, far = await memory_pair()
+        for end in (near, far):
+            await end.send_all(bytes(PIPE_BYTES))
+        return near, far
+
+    await trio.testing.check_half_closeable_stream(memory_pair, clogged_pair)
+
+
+async def test_wide_reads_keep_trios_stream_contract() -> None:
+    async def pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        near, far = await memory_pair()
+        return tls._WideReads(near), tls._WideReads(far)
+
+    # A wide read ignores how much was asked for, which is its purpose; sizes aside it is an ordinary stream.
+    near, far = await pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(near.send_all, b"x" * 50_000)
+        assert await far.receive_some(1) == b"x" * 50_000
+    await near.aclose()
+    assert await far.receive_some(1) == b""
+    with pytest.raises(trio.ClosedResourceError):
+        await near.receive_some(1)
+
+
+async def test_tls_streams_keep_trios_stream_contract() -> None:
+    await trio.testing.check_two_way_stream(tls_pair, None)
+
+
+async def test_another_relays_key_is_refused_before_any_application_byte() -> None:
+    near, far = await memory_pair()
+    heard: list[bytes] = []
+
+    async def impostor() -> None:
+        stream = await tls.open_server(far, server_context(b"i" * 32))
+        try:
+            heard.append(bytes(await stream.receive_some()))
+        except trio.BrokenResourceError:
+            heard.append(b"")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(impostor)
+        with pytest.raises(PeerError, match="is not the relay this address names"):
+            await tls.open_client(near, URL)
+        await near.aclose()
+    assert heard == [b""]
+
+
+@pytest.mark.parametrize("alpn", [["http/1.1"], []])
+async def test_another_protocol_is_refused_by_both_ends(alpn: list[str]) -> None:
+    near, far = await memory_pair()
+    stranger = tls.client_context()
+    stranger.set_alpn_protocols(alpn)
+
+    async def client() -> None:
+        stream = trio.SSLStream(near, stranger)
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError:
+            pass  # refused already in the handshake
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client)
+        with pytest.raises(LinkLost):
+            await tls.open_server(far, server_context())
+        await trio.aclose_forcefully(far)
+
+
+async def test_tls_1_2_is_refused() -> None:
+    near, far = await memory_pair()
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    async def client() -> None:
+        with pytest.raises(trio.BrokenResourceError):
+            await trio.SSLStream(near, old).do_handshake()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client)
+        with pytest.raises(LinkLost):
+            await tls.open_server(far, server_context())
+        await trio.aclose_forcefully(far)
+
+
+async def test_sessions_cannot_be_resumed() -> None:
+    client, _ = await tls_pair()
+    assert isinstance(client, trio.SSLStream)
+    session = client.session  # type: ignore[attr-defined]
+    assert session is None or not session.has_ticket
+
+
+def test_the_certificate_vouches_for_nobody_and_does_not_age() -> None:
+    certificate = x509.load_der_x509_certificate(tls.make_certificate(SEED, "relay", SeededRandomness()))
+    constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert not constraints.value.ca and constraints.critical
+    assert certificate.not_valid_before_utc < datetime.datetime(2021, 1, 1, tzinfo=datetime.UTC)
+    assert certificate.not_valid_after_utc > datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
+    certificate.verify_directly_issued_by(certificate)
+
+
+def test_keys_leave_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    server_context()
+    monkeypatch.delattr("os.memfd_create", raising=False)
+    server_context()
+    assert not list(tmp_path.iterdir())
+
+
+async def test_nobody_there_is_a_lost_link_that_names_the_place() -> None:
+    network = TcpNetwork()
+    (listener,) = await network.listen("127.0.0.1", 0)
+    port = bound_port(listener)
+    with pytest.raises(UserError, match="--listen"):
+        await network.listen("127.0.0.1", port)
+    await listener.aclose()
+    with pytest.raises(LinkLost, match=f"127.0.0.1:{port}"):
+        await network.connect("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["relay.example", "127.0.0.1", "::1"])
+def test_a_relay_url_survives_its_text(host: str) -> None:
+    url = RelayUrl(host, 22443, URL.pin)
+    assert parse_relay_url(str(url)) == url
+    assert parse_relay_url(str(url).replace(":22443", "")) == url
+    pin = str(url).partition("#")[2]
+    assert parse_relay_url(str(url).replace(pin, pin.upper())) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("p2p://relay.example/", "file 'url'"),
+        ("relay.example:22443", "must look like"),
+        ("https://relay.example/#abc", "must look like"),
+        ("p2p://relay.example/#abc", "mistyped"),
+        ("p2p://relay.example/#" + "a" * 51 + "1", "mistyped"),
+        ("p2p://relay.example:99999/#a", "cannot be read"),
+        ("p2p://relay.example:0/" + "#a", "do not belong"),
+        ("p2p://user@relay.example/#a", "do not belong"),
+        ("p2p://relay.example/path#a", "do not belong"),
+        ("p2p://[::1/#a", "cannot be read"),
+        ("", "must look like"),
+    ],
+)
+def test_a_wrong_relay_url_is_a_user_error_that_says_what_to_do(text: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        parse_relay_url(text)
