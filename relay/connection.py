@@ -7,7 +7,6 @@ here writes to a disk before a login or a creation has been proved by signature.
 from __future__ import annotations
 
 import logging
-import ssl
 from dataclasses import dataclass
 
 import trio
@@ -16,7 +15,7 @@ from p2psync.crypto.signing import SigningKey
 from p2psync.errors import AccessRefused, LinkLost, P2psyncError, PeerError
 from p2psync.ids import RelayKey
 from p2psync.limits import KIB, MAILBOX_BYTES, MAILBOX_SECONDS, UNAUTHENTICATED_SECONDS
-from p2psync.net.tls import open_server
+from p2psync.net.tls import TlsContext, open_server
 from p2psync.seams import Clock, Randomness
 from p2psync.session.lanes import Ahead
 from p2psync.session.link import Link
@@ -62,7 +61,7 @@ class Services:
     """What all connections of a relay share."""
 
     key: SigningKey
-    tls: ssl.SSLContext
+    tls: TlsContext
     access: AccessList
     namespaces: Namespaces
     mailboxes: Mailboxes

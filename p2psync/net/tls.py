@@ -58,6 +58,10 @@ class _WideReads(trio.abc.Stream):
         await self._inner.aclose()
 
 
+TlsContext = ssl.SSLContext
+"""The type's name for those who only pass a context on."""
+
+
 def make_certificate(seed: bytes, common_name: str, randomness: Randomness) -> bytes:
     """Self-signed certificate (DER) for the Ed25519 key with this 32-byte seed. CA:FALSE, so it vouches for nobody."""
     key = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
