@@ -45,7 +45,17 @@ class Stage:
 
     def start_relay(self) -> str:
         """Start a relay on a free port of this machine; returns its URL."""
-        arguments = ["-m", "relay", "serve", "--data", str(self.relay_directory), "--open", "--listen", "127.0.0.1:0"]
+        arguments = [
+            "-P",
+            "-m",
+            "relay",
+            "serve",
+            "--data",
+            str(self.relay_directory),
+            "--open",
+            "--listen",
+            "127.0.0.1:0",
+        ]
         self._start("relay", arguments, {})
         url = self.relay_directory / "url"
         end = time.monotonic() + START_SECONDS
@@ -58,7 +68,7 @@ class Stage:
 
     def start_device(self, name: str, command: list[str], **variables: str) -> dict[str, Any]:
         """Start a device with a command that goes on as its peer; returns its first JSON line that names a folder."""
-        process = self._start(name, ["-m", "p2psync.cli.main", *command, "--json"], self._home(name) | variables)
+        process = self._start(name, ["-P", "-m", "p2psync.cli.main", *command, "--json"], self._home(name) | variables)
         said: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=_read_lines, args=(process, said), daemon=True).start()
         end = time.monotonic() + START_SECONDS
@@ -75,7 +85,7 @@ class Stage:
     def status(self, name: str) -> dict[str, Any]:
         """What the device says of itself."""
         done = subprocess.run(
-            [sys.executable, "-m", "p2psync.cli.main", "status", "--json"],
+            [sys.executable, "-P", "-m", "p2psync.cli.main", "status", "--json"],
             env=_clean_environment() | self._home(name), cwd=self.directory, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         if done.returncode:

@@ -25,6 +25,9 @@ BACKOFF_LAST = 60.0
 STEADY_SECONDS = 30.0
 """A link that lived this long was a success: the next wait starts from the beginning."""
 
+TRIES = 3
+"""Failed tries after which a command gives up on a relay, a matter of seconds when the connection is refused."""
+
 Serve = Callable[[RelayLink], Awaitable[None]]
 
 
@@ -63,7 +66,7 @@ class RelayKeeper:
         self._attachments: list[Attachment] = []
         self._link: RelayLink | None = None
         self._nursery: trio.Nursery | None = None
-        self._waiting = 0
+        self._waiting = self._failures = 0
         self._news = trio.Event()
 
     @property
@@ -100,8 +103,21 @@ class RelayKeeper:
 
     async def link_within(self, seconds: float) -> RelayLink:
         """The open link; NobodyReachable with the reason when there is none in time."""
+        failures = self._failures
         with trio.move_on_after(seconds):
-            return await self.link()
+            async with trio.open_nursery() as nursery:
+                found: list[RelayLink] = []
+
+                async def wait() -> None:
+                    found.append(await self.link())
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(wait)
+                while self._failures < failures + TRIES:
+                    await self._news.wait()
+                nursery.cancel_scope.cancel()
+            if found:
+                return found[0]
         raise NobodyReachable(self.error or f"the relay {self.url.place} does not answer")
 
     async def run(self) -> NoReturn:
@@ -121,6 +137,8 @@ class RelayKeeper:
                 if failure is None:
                     raise
                 self.error = str(failure)
+                self._failures += 1
+                self._tell()
             if trio.current_time() - started >= STEADY_SECONDS:
                 backoff.reset()
             await self._pause(backoff.next())

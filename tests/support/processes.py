@@ -89,7 +89,7 @@ class Machine:
         """Start a relay; returns its URL."""
         data = self.directory / name
         (data / "url").unlink(missing_ok=True)
-        arguments = ["-m", "relay", "serve", "--data", str(data), "--listen", f"127.0.0.1:{port}", *options]
+        arguments = ["-P", "-m", "relay", "serve", "--data", str(data), "--listen", f"127.0.0.1:{port}", *options]
         self.relay_process = self._start(arguments, name)
         end = time.monotonic() + WAIT_SECONDS
         while not ((data / "url").exists() and (data / "url").read_text().strip()):
@@ -99,12 +99,14 @@ class Machine:
 
     def device(self, name: str, *command: str, **variables: str) -> Process:
         """Start a device with a command that goes on running."""
-        return self._start(["-m", "p2psync.cli.main", *command], name, P2PSYNC_HOME=str(self.home(name)), **variables)
+        return self._start(
+            ["-P", "-m", "p2psync.cli.main", *command], name, P2PSYNC_HOME=str(self.home(name)), **variables
+        )
 
     def run(self, name: str, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command of a device to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "p2psync.cli.main", *command], cwd=self.directory, stdin=subprocess.DEVNULL,
+            [sys.executable, "-P", "-m", "p2psync.cli.main", *command], cwd=self.directory, stdin=subprocess.DEVNULL,
             env=clean_environment() | {"P2PSYNC_HOME": str(self.home(name))} | variables,
             capture_output=True, text=True, timeout=WAIT_SECONDS * 2,
         )  # fmt: skip
