@@ -109,9 +109,9 @@ class Assembler:
         return done
 
     @contextmanager
-    def _temp(self, path: Path) -> Iterator[TempFile]:
-        """The temp of a path, made if it is not there (two workers may come at once)."""
-        for create in (False, True, False):
+    def _temp(self, path: Path, *, new: bool = False) -> Iterator[TempFile]:
+        """The temp of a path, made if it is not there (two workers may come at once); `new`: it probably is not."""
+        for create in (new, not new, new):
             try:
                 with self._context.filesystem.open_temp(path, create) as temp:
                     yield temp
@@ -124,7 +124,7 @@ class Assembler:
         """Give a complete temp its size, mode and time, and note what it looks like; `plain` is a whole small file."""
         version = assembly.plan.version
         assert version is not None
-        with self._temp(assembly.plan.path) as temp:
+        with self._temp(assembly.plan.path, new=plain is not None) as temp:
             if plain is not None:
                 temp.write(plain, 0)
             temp.truncate(version.size)

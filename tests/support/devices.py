@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -96,11 +97,11 @@ def tree_of(root: Path) -> dict[str, tuple[str, bytes, int]]:
             path = os.path.join(directory, name)
             shown = os.fsdecode(os.path.relpath(path, top))
             status = os.lstat(path)
-            if os.path.islink(path):
+            if stat.S_ISLNK(status.st_mode):
                 found[shown] = ("symlink", os.readlink(path), 0)
-            elif os.path.isdir(path):
+            elif stat.S_ISDIR(status.st_mode):
                 found[shown] = ("directory", b"", status.st_mode & 0o777)
-            elif os.path.isfile(path):
+            elif stat.S_ISREG(status.st_mode):
                 found[shown] = ("file", Path(os.fsdecode(path)).read_bytes(), status.st_mode & 0o777)
             else:
                 found[shown] = ("special", b"", 0)

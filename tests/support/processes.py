@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ def clean_environment() -> dict[str, str]:
 class Process:
     """One running process; its stdout lines are read at once, JSON ones are kept."""
 
-    def __init__(self, arguments: list[str], directory: Path, log: Path, **variables: str) -> None:
+    def __init__(
+        self, arguments: list[str], directory: Path, log: Path, wrapper: Sequence[str] = (), **variables: str
+    ) -> None:
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, *arguments], env=clean_environment() | variables, cwd=directory,
+                [*wrapper, sys.executable, *arguments], env=clean_environment() | variables, cwd=directory,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True,
             )  # fmt: skip
         self.lines: list[str] = []
@@ -83,6 +85,8 @@ class Machine:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.wrapper: Sequence[str] = ()
+        """Put before the next processes' command lines: `setpriv …` to take a power from them."""
         self._processes: list[Process] = []
 
     def relay(self, *options: str, name: str = "relay", port: int = 0) -> str:
@@ -128,7 +132,7 @@ class Machine:
             process.end()
 
     def _start(self, arguments: list[str], name: str, **variables: str) -> Process:
-        process = Process(arguments, self.directory, self.directory / f"{name}.log", **variables)
+        process = Process(arguments, self.directory, self.directory / f"{name}.log", self.wrapper, **variables)
         self._processes.append(process)
         return process
 
