@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from p2psync.encoding import Fields, decode, encode
-from p2psync.errors import PeerError
 from p2psync.limits import KEYS_PER_REQUEST, LIST_PAGE, PACK_MAX, SEQ_MAX
 from p2psync.wire.messages import KEY_BYTES_MAX
 
@@ -94,14 +93,3 @@ def _flagged(row: object) -> tuple[str, str]:
     found = source.text("key", KEY_BYTES_MAX), source.text("flag", FLAG_BYTES_MAX)
     source.end()
     return found
-
-
-def split_objects(data: memoryview, table: Sequence[tuple[str, int]]) -> list[tuple[str, memoryview]]:
-    """Cut a put's second part as its table says; PeerError when the sizes do not add up."""
-    if sum(size for _, size in table) != len(data):
-        raise PeerError("a put's sizes do not add up to its body")
-    objects, start = [], 0
-    for key, size in table:
-        objects.append((key, data[start : start + size]))
-        start += size
-    return objects
