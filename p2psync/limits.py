@@ -46,8 +46,9 @@ SYMLINK_TARGET_MAX = 4095
 VECTOR_MAX = 4096
 """Feeds in one version vector; a folder of 100 devices with 40 incarnations each."""
 SEQ_MAX = (1 << 53) - 1
-MTIME_MAX = 253402300799 * 10**9
-"""9999-12-31T23:59:59Z in nanoseconds; later times are refused, earlier than 1970 are allowed down to minus this."""
+MTIME_MAX = (1 << 63) - 1
+"""Nanoseconds, 11 April 2262: what 64 bits hold in msgpack and in SQL. Later times are refused, and times before 1970
+allowed down to minus this."""
 
 # Wire (protocol, "Frames").
 FRAME_BODY_MAX = 256 * KIB

@@ -108,7 +108,7 @@ def _flaw(path: Path, stat: Stat, base: Placed | None) -> str | None:
     ):
         return "another filesystem stands here than before (mounted or unmounted?); what is below it is left alone"
     if not -MTIME_MAX <= stat.mtime_ns <= MTIME_MAX:
-        return "its modification time is beyond the year 9999"
+        return "its modification time is beyond the year 2262; set another with touch"
     return None
 
 
