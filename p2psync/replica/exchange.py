@@ -13,6 +13,7 @@ import trio
 
 from p2psync.errors import IntegrityError, NotFound, PeerError, UserError
 from p2psync.ids import Ciphertext, FeedId
+from p2psync.limits import SEQ_MAX
 from p2psync.replica.admission import Admitted, admit
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.uploading import Uploading
@@ -67,6 +68,14 @@ class StoreExchange:
                 " copied; remove this home and join the folder again (the files can stay where they are)"
             )
         self.moved.notify()
+
+    async def asked(self) -> bool:
+        """Ask the store now: whether it shows nothing that is not here (feeds held back for a reason do not count)."""
+        heads = await self._store.heads()
+        await self._note_heads(heads)
+        states = await self._context.workers.run(self._context.catalog.feeds.states)
+        known = {state.feed: (SEQ_MAX if state.held else state.seq) for state in states}
+        return all(known.get(feed, 0) >= head.seq for feed, head in heads.items())
 
     # Pull.
 

@@ -17,7 +17,7 @@ import trio
 from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.keystore import Keystore
 from p2psync.encoding import decode
-from p2psync.errors import FolderStopped, P2psyncError, UserError
+from p2psync.errors import AccessRefused, FolderStopped, LinkLost, P2psyncError, UserError
 from p2psync.ids import EntryHash, FeedId, FolderId
 from p2psync.index.body import FeedHead, decode_body
 from p2psync.index.membership import Member, Newcomer, Role, encode_add
@@ -209,17 +209,32 @@ class Replica:
         return {state.feed: state.seq for state in self._context.catalog.feeds.states()}
 
     async def in_sync(self) -> None:
-        """Return once nothing is left to do and every connected store, at least one, has been heard and has our heads."""
+        """Return once nothing is left to do and every connected store, at least one, was asked and agrees.
+
+        UserError when the folder is stopped.
+        """
         context = self._context
         while True:
             seen = context.changed.count
+            if await self._agrees():
+                return
+            await context.changed.wait(seen)
+
+    async def _agrees(self) -> bool:
+        """Idle, asked every connected store for news, and still idle with all our heads there."""
+        for _ in range(2):
             status = await self.status()
             if status.state == "error":
                 raise UserError(f"the folder is stopped: {status.error}")
-            heard = self._exchanges and all(exchange.heard for exchange in self._exchanges.values())
-            if heard and status.state == "idle" and all(status.stores.values()):
-                return
-            await context.changed.wait(seen)
+            if status.state != "idle" or not status.stores or not all(status.stores.values()):
+                return False
+            for exchange in list(self._exchanges.values()):
+                try:
+                    if not (exchange.heard and await exchange.asked()):
+                        return False
+                except (LinkLost, AccessRefused):
+                    return False
+        return True
 
     # Admission of others.
 
