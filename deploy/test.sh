@@ -40,7 +40,7 @@ find_python() {
             echo "$candidate"
             return
         fi
-        found="$candidate is $("$candidate" -c 'import platform; print(platform.python_version())')"
+        found="$candidate is $("$candidate" -c 'import platform; print(platform.python_version())' || echo too old)"
     done
     stop "Python 3.11 or newer is needed (${found:-no python3 was found}); install it, or name it with PYTHON=/path/to/python3"
 }
