@@ -60,21 +60,33 @@ def describe(folder: Json, rates: Rates, now: float) -> str:
 async def follow(peer: Peer, screen: Screen) -> None:
     """Show the peer's progress until cancelled."""
     if sys.stdout.isatty():
-        await _follow_live(peer)
+        await _follow_live(peer, screen)
     else:
         await _follow_plain(peer, screen)
 
 
-async def _follow_live(peer: Peer) -> None:
+async def _follow_live(peer: Peer, screen: Screen) -> None:
+    """A live block while something is under way; otherwise the terminal belongs to what else is said."""
     rates = Rates()
     console = Console(highlight=False)
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    live: Live | None = None
+    try:
         while True:
             folders = (await build_status(peer))["folders"]
             busy = [folder for folder in folders if folder["state"] != "idle" or folder["upload_bytes"]]
-            lines = [describe(folder, rates, trio.current_time()) for folder in busy]
-            live.update(Text("\n".join(lines)), refresh=True)
+            text = Text("\n".join(describe(folder, rates, trio.current_time()) for folder in busy))
+            if live is not None and (screen.asking or not busy):
+                live.stop()
+                live = None
+            elif live is None and busy and not screen.asking:
+                live = Live(text, console=console, auto_refresh=False, transient=True)
+                live.start(refresh=True)
+            elif live is not None:
+                live.update(text, refresh=True)
             await trio.sleep(REFRESH_SECONDS)
+    finally:
+        if live is not None:
+            live.stop()
 
 
 async def _follow_plain(peer: Peer, screen: Screen) -> None:

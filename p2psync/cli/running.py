@@ -15,9 +15,8 @@ import trio
 from p2psync.cli.options import PeerOptions
 from p2psync.cli.progress import follow
 from p2psync.cli.screen import Screen
-from p2psync.errors import LinkLost
 from p2psync.node.commands import perform
-from p2psync.node.control import Console, Json, request_peer, serve_control
+from p2psync.node.control import Console, Json, NoPeer, request_peer, serve_control
 from p2psync.node.home import Home, HomeBusy
 from p2psync.node.pairings import resume_pairings
 from p2psync.node.peer import Peer, open_peer
@@ -35,7 +34,7 @@ async def run_command(options: PeerOptions, request: Json, screen: Screen, *, st
     """Perform `request`; when no peer runs yet, in one of our own, that then goes on running if `stay`."""
 
     async def work(peer: Peer) -> None:
-        await perform(peer, request, screen)
+        await perform(peer, request | {"stay": stay}, screen)
 
     home = Home(options.home)
     for attempt in range(BUSY_RETRIES):
@@ -43,13 +42,13 @@ async def run_command(options: PeerOptions, request: Json, screen: Screen, *, st
             with home.lock(str(request["command"])):
                 await run_peer(home, options, work, screen, stay=stay)
                 return
-        except HomeBusy:
+        except HomeBusy as busy:
             try:
                 await request_peer(home.control_socket, request, screen)
                 return
-            except LinkLost:
+            except NoPeer:
                 if attempt == BUSY_RETRIES - 1:
-                    raise
+                    raise busy from None
         await trio.sleep(BUSY_SECONDS)
 
 
@@ -58,7 +57,7 @@ async def ask_running(options: PeerOptions, request: Json, console: Console) -> 
     home = Home(options.home)
     try:
         await request_peer(home.control_socket, request, console)
-    except LinkLost:
+    except NoPeer:
         return False
     return True
 

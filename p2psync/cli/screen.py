@@ -32,6 +32,8 @@ class Screen:
 
     def __init__(self, *, as_json: bool, qr: bool = False, invite: str | None = None) -> None:
         self.as_json = as_json
+        self.asking = False
+        """A prompt is open: nothing else may write to the terminal now."""
         self._qr = qr or sys.stdout.isatty()
         self._invite = invite
         self._out = RichConsole(highlight=False, soft_wrap=True)
@@ -44,6 +46,8 @@ class Screen:
             self._show_code(event)
         elif event.get("paired"):
             self.line(f"{clean(event['name'])} ({clean(event['device'])[:7]}) is paired as {clean(event['role'])}")
+        elif event.get("expired"):
+            self.line(f"{clean(event['reason'])} (p2psync pair makes one for this folder)")
         elif "folder" in event:
             self.line(f"{clean(event['label'])} is at {clean(event['path'])} ({clean(event['role'])})")
 
@@ -68,10 +72,13 @@ class Screen:
         if not sys.stdin.isatty():
             raise UsageError("there is no terminal to ask on: pass --yes to admit, P2PSYNC_CODE to give the code")
         reader = getpass.getpass if secret else input
+        self.asking = True
         try:
             return await trio.to_thread.run_sync(reader, prompt, abandon_on_cancel=True)
         except EOFError:
             return ""
+        finally:
+            self.asking = False
 
     def print_json(self, value: Json) -> None:
         print(json.dumps(value), flush=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from p2psync.catalog.keystore import Keystore
 from p2psync.cli.options import PeerOptions
 from p2psync.cli.running import ask_running
 from p2psync.cli.screen import Screen, bytes_text, clean
@@ -17,6 +18,7 @@ from p2psync.errors import UserError
 from p2psync.node.control import Json
 from p2psync.node.home import Home
 from p2psync.node.registry import RegisteredFolder, Registry
+from p2psync.seams import SystemRandomness
 
 
 class StatusScreen(Screen):
@@ -87,7 +89,13 @@ def _stopped_status(directory: Path) -> Json:
         folders = registry.folders()
     finally:
         registry.close()
-    return {"device": None, "running": False, "folders": [_stopped_folder(folder) for folder in folders], "relays": []}
+    keys = Keystore(home.keys).device(SystemRandomness())
+    return {
+        "device": keys.device_id,
+        "running": False,
+        "folders": [_stopped_folder(folder) for folder in folders],
+        "relays": [],
+    }
 
 
 def _stopped_folder(folder: RegisteredFolder) -> Json:

@@ -57,7 +57,13 @@ async def _share(peer: Peer, request: Json, console: Console) -> None:
     role = _role(request)
     waiting = await make_code(peer, (shared.folder.folder,), relay, agreed=bool(request.get("yes")), role=role)
     await console.say(head | _code(waiting))
-    await _redeemed(peer, waiting, role, console)
+    try:
+        await _redeemed(peer, waiting, role, console)
+    except TimedOut as expired:
+        if not request.get("stay"):
+            raise
+        # The folder is shared all the same; `p2psync pair` gives another code.
+        await console.say({"expired": True, "reason": str(expired)})
 
 
 async def _pair(peer: Peer, request: Json, console: Console) -> None:

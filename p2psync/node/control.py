@@ -34,6 +34,10 @@ class Console(Protocol):
     async def ask(self, question: Json) -> str | None: ...
 
 
+class NoPeer(LinkLost):
+    """Nobody listens on the control socket. Reaction: run the command in a peer of one's own."""
+
+
 Perform = Callable[[Json, Console], Awaitable[None]]
 
 
@@ -160,12 +164,12 @@ async def _perform_watched(lines: Lines, request: Json, perform: Perform) -> Non
 
 @asynccontextmanager
 async def connect_control(path: Path) -> AsyncIterator[Lines]:
-    """A connection to the running peer. LinkLost when none listens."""
+    """A connection to the running peer. NoPeer when none listens."""
     try:
         with _short(path) as address:
             stream = await trio.open_unix_socket(address)
     except OSError as error:
-        raise LinkLost(f"no peer answers at {path}: {error.strerror}") from error
+        raise NoPeer(f"no peer answers at {path}: {error.strerror}") from error
     async with stream:
         yield Lines(stream)
 
