@@ -59,6 +59,29 @@ class Versions:
         )
         return None if row is None else decode_version(row[0], dot)
 
+    def of_feed(self, path: Path, feed: FeedId) -> Version | None:
+        """This feed's version in the frontier of a path; there is at most one, since a later one covers it."""
+        row = self._db.query_one(
+            "SELECT seq, idx, data FROM version WHERE dir = ? AND name = ? AND feed = ?", (*columns(path), feed)
+        )
+        return None if row is None else decode_version(row[2], Dot(feed, row[0], row[1]))
+
+    def copy_path(self, version: Version) -> Path | None:
+        """Where the conflict copy of `version` stands, or would if another took its place; None: there is none."""
+        row = self._db.query_one(
+            "SELECT dir, name FROM wanted WHERE source_dir = ? AND source_name = ? AND feed = ? AND seq = ?",
+            (*columns(version.path), version.dot.feed, version.dot.seq),
+        )
+        if row is not None:
+            return path_of(*row)
+        wanted = self.wanted(version.path)
+        if wanted is None or wanted.dot != version.dot:
+            return None  # published under its own name already, or equal to another version that stands
+        made = derive_copies(
+            [version], lambda v: self._short_device(v.dot.feed), lambda p: self._taken(p, version.path), set()
+        )
+        return made[0].path
+
     def apply(self, version: Version, data: bytes) -> None:
         """Take a version into its path's frontier (`data` is its record). Call `refresh` for the path afterwards."""
         place = columns(version.path)

@@ -8,7 +8,7 @@ Synchronous: it runs in a worker. Source: formats, "Entry", "Versions", "On disk
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
@@ -24,7 +24,7 @@ from p2psync.index.records import (
     iterate_chunks,
     record_hash,
 )
-from p2psync.index.versions import Content, Dot, Kind, Origin, Version
+from p2psync.index.versions import Content, Dot, Kind, Origin, Vector, Version, join_vectors
 from p2psync.limits import CHUNK_LIST_INLINE, ENTRY_BODY_MAX, INLINE_MAX
 from p2psync.replica.context import Context
 from p2psync.vault.entry import seal_entry
@@ -32,6 +32,9 @@ from p2psync.vault.entry import seal_entry
 _RECORDS_ROOM = ENTRY_BODY_MAX - 96 * 1024
 """Bytes of records in one entry; the rest is for heads (100 devices: 8 KiB) and headers."""
 _RECORD_HEADER = 5
+_RECORD_FIELDS = 512
+"""What a record takes beside paths, chunk list and vector."""
+_VECTOR_ROW = 48
 _CHUNK_ROW = 36
 
 
@@ -72,7 +75,7 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
     """Publish these changes. On return they are durable in this device's feed (stores get them later)."""
     result = Committed()
     with context.tree, context.catalog.transaction():
-        writer = EntryWriter(context)
+        writer = EntryWriter(context, {change.path for unit in units for change in unit})
         fresh = _new_chunks(context, units)
         inline = sum(size for _, size in fresh.values()) <= INLINE_MAX and all(plain for plain, _ in fresh.values())
         for unit in units:
@@ -83,7 +86,7 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
             remaining = [change for change in unit if not _adopt(context, change)]
             result.adopted += len(unit) - len(remaining)
             if remaining:
-                writer.begin_unit(sum(len(change.rows) + 512 for change in remaining))
+                writer.begin_unit(sum(_room(change, inline) for change in remaining))
             for change in remaining:
                 chunks = _chunks_to_send(change, fresh)
                 if not inline:
@@ -93,6 +96,14 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
                 result.versions += 1
         writer.flush()
     return result
+
+
+def _room(change: LocalChange, inline: bool) -> int:
+    """At most the bytes of the records a change makes: its own, a conflict copy kept, and its content."""
+    vector = len(change.base.vector) + 2 if change.base is not None else 1
+    one = 2 * sum(len(name) + 4 for name in change.path) + vector * _VECTOR_ROW + _RECORD_FIELDS
+    rows = min(len(change.rows), CHUNK_LIST_INLINE * _CHUNK_ROW)
+    return 2 * (one + rows) + (len(change.inline or b"") if inline else 0)
 
 
 def _still(context: Context, change: LocalChange) -> bool:
@@ -170,12 +181,13 @@ def file_rows(context: Context, version: Version) -> bytes | None:
 class EntryWriter:
     """Collects records and appends them to the own feed as few entries as fit. Use inside a transaction."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, changing: Collection[Path] = ()) -> None:
+        """`changing` are the paths whose changes are about to be added."""
+        self._context, self._changing = context, changing
         self._state = context.catalog.feeds.state(context.own_feed)
         self._records: list[bytes] = []
         self._size = 0
-        self._versions: list[tuple[Version, bytes, LocalChange]] = []
+        self._versions: list[tuple[Version, bytes, LocalChange | None]] = []
 
     @property
     def seq(self) -> int:
@@ -190,6 +202,9 @@ class EntryWriter:
     def add_record(self, data: bytes) -> int:
         """Add a record; returns its index in the entry. Records that must stand together need `begin_unit`."""
         self.begin_unit(len(data) + _RECORD_HEADER)
+        return self._append(data)
+
+    def _append(self, data: bytes) -> int:
         self._records.append(data)
         self._size += len(data) + _RECORD_HEADER
         return len(self._records) - 1
@@ -200,10 +215,32 @@ class EntryWriter:
         for chunk, plain in inline:
             index = self.add_record(encode_inline(InlineChunk(number, plain)))
             context.catalog.locations.add_inline(chunk, context.own_feed, self.seq, index)
+        previous = context.catalog.versions.of_feed(change.path, context.own_feed)
+        if previous is not None and (change.base is None or not _covers(change.base.vector, previous)):
+            self._keep(previous)
         dot = Dot(context.own_feed, self.seq, len(self._records))
-        version = _version_of(context, change, dot)
+        self._add(_version_of(context, change, dot, previous), change)
+
+    def _keep(self, previous: Version) -> None:
+        """Publish the conflict copy of this device's own losing version before its next version covers that.
+
+        One counter a feed cannot say "this one, but not my earlier one", so the earlier one gets its own path here.
+        """
+        context = self._context
+        path = context.catalog.versions.copy_path(previous) if previous.kind in (Kind.FILE, Kind.SYMLINK) else None
+        if path is None or path in self._changing or path in (version.path for version, _, _ in self._versions):
+            return
+        dot = Dot(context.own_feed, self.seq, len(self._records))
+        kept = replace(
+            previous, path=path, dot=dot, vector={**previous.vector, dot.feed: dot.seq}, replaces=previous.hash,
+            origin=Origin(previous.path, previous.dot),
+        )  # fmt: skip
+        self._add(kept, None)
+
+    def _add(self, version: Version, change: LocalChange | None) -> None:
+        """The version's dot names this entry, so its record never moves on to the next: `begin_unit` made room."""
         data = encode_version(version)
-        self.add_record(data)
+        self._append(data)
         self._versions.append((replace(version, hash=record_hash(data)), data, change))
 
     def flush(self, everything: bool = False, heartbeat: bool = False) -> FeedHead | None:
@@ -235,27 +272,33 @@ class EntryWriter:
     def _place(self) -> None:
         catalog = self._context.catalog
         for version, data, change in self._versions:
-            catalog.placed.put(
-                Placed(
+            if change is not None:
+                placed = Placed(
                     path=version.path, dot=version.dot, hash=version.hash, kind=version.kind, vector=version.vector,
                     fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
-                ),
-                change.rows,
-            )  # fmt: skip
+                )  # fmt: skip
+                catalog.placed.put(placed, change.rows)
             catalog.versions.apply(version, data)
         catalog.versions.refresh([version.path for version, _, _ in self._versions])
         self._versions = []
 
 
-def _version_of(context: Context, change: LocalChange, dot: Dot) -> Version:
+def _covers(vector: Vector, version: Version) -> bool:
+    return vector.get(version.dot.feed, 0) >= version.dot.seq
+
+
+def _version_of(context: Context, change: LocalChange, dot: Dot, previous: Version | None) -> Version:
+    """The version a change makes. Its vector takes in that of this device's `previous` version, which it covers: what
+    that one covered must stay covered, in whatever order the three arrive."""
     base, origin = change.base, change.origin
     came_from = Origin(origin.path, origin.dot) if origin is not None else None
     wanted = context.catalog.versions.wanted(change.path)
     if came_from is None and wanted is not None and wanted.source is not None and base is not None:
         came_from = Origin(wanted.source, base.dot)  # a derived conflict copy is touched for the first time
+    seen = [held.vector for held in (base, previous) if held is not None]
     return Version(
         path=change.path, dot=dot, kind=change.kind,
-        vector={**(base.vector if base is not None else {}), dot.feed: dot.seq},
+        vector={**join_vectors(seen), dot.feed: dot.seq},
         size=change.fingerprint.size if change.kind is Kind.FILE else 0,
         mtime_ns=change.fingerprint.mtime_ns if change.kind is not Kind.DIRECTORY else 0,
         mode=change.mode, target=change.target, content=_content(context, change),

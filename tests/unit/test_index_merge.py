@@ -47,7 +47,9 @@ def histories(draw: st.DrawFn) -> list[Version]:
             # A device admits another's versions together with all their author had seen.
             for version in written[: heard + 1]:
                 known[who] = add_version(known[who], version)
-        base = decide(known[who]).vector if known[who] else {}
+        # Its vector takes in its own earlier version, which its counter covers whether it won or not.
+        own = [v.vector for v in known[who] if v.dot.feed == FEEDS[who]]
+        base = join_vectors([decide(known[who]).vector, *own]) if known[who] else {}
         version = make(
             who, number + 1, draw(st.sampled_from(Kind)), base, content=draw(st.integers(0, 2)),
             mode=draw(st.sampled_from([0o644, 0o755])), mtime=draw(st.integers(0, 2)) * 10**9,
