@@ -67,6 +67,7 @@ class RelayKeeper:
         self._link: RelayLink | None = None
         self._nursery: trio.Nursery | None = None
         self._waiting = self._failures = 0
+        self._hurried = False
         self._news = trio.Event()
 
     @property
@@ -174,12 +175,16 @@ class RelayKeeper:
                 backoff.reset()
             await trio.sleep(backoff.next())
 
+    def hurry(self) -> None:
+        """Try again now: somebody asks, and the next try may be a minute away."""
+        self._hurried = True
+        self._tell()
+
     async def _pause(self, seconds: float) -> None:
-        """Wait out the back-off; somebody who asks for a link for the first time cuts it short."""
-        waiting = self._waiting
-        deadline = trio.current_time() + seconds
-        with trio.move_on_at(deadline):
-            while self._waiting <= waiting:
+        """Wait out the back-off; `hurry`, or somebody who asks for a link, cuts it short."""
+        waiting, self._hurried = self._waiting, False
+        with trio.move_on_after(seconds):
+            while self._waiting <= waiting and not self._hurried:
                 await self._news.wait()
 
     def _tell(self) -> None:
