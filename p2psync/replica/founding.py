@@ -70,7 +70,7 @@ def create_folder(
     )  # fmt: skip
     catalog = Catalog(catalog_path)
     try:
-        context = _context(catalog, keys, device, randomness, clock)
+        context = bare_context(catalog, keys, device, randomness, clock)
         replica = randomness.bytes(16)
         with catalog.transaction():
             _set_up(catalog, folder, genesis, replica)
@@ -118,7 +118,7 @@ def adopt_folder(
     keystore.save_folder(keys)
     catalog = Catalog(catalog_path)
     try:
-        context = _context(catalog, keys, device, randomness, clock)
+        context = bare_context(catalog, keys, device, randomness, clock)
         replica = randomness.bytes(16)
         with catalog.transaction():
             _set_up(catalog, folder, genesis, replica)
@@ -151,7 +151,8 @@ def _bind(context: Context) -> bytes:
     return encode_bind(context.device.identity, context.folder, FeedId(context.keys.feed.public), None)
 
 
-def _context(catalog: Catalog, keys: FolderKeys, device: DeviceKeys, randomness: Randomness, clock: Clock) -> Context:
+def bare_context(catalog: Catalog, keys: FolderKeys, device: DeviceKeys, randomness: Randomness, clock: Clock) -> Context:
+    """What writing and admitting entries needs, without a tree or running tasks."""
     return Context(
         catalog=catalog, keys=keys, device=device, membership=Membership(keys.secrets.folder), clock=clock,
         randomness=randomness, workers=InlineWorkers(),

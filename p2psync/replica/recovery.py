@@ -39,13 +39,12 @@ def _settle(context: Context, intent: Intent) -> None:
         shows_old = _shows(stat, intent.old)
     elif temp is not None and stat is None and _is(temp, intent.old):
         filesystem.place_new(path)  # taken away for a delete that did not end
-        stat = filesystem.stat(path)
-        shows_old = True
+        stat, shows_new, shows_old = filesystem.stat(path), False, True
     elif temp is not None and shows_new:
         filesystem.remove_temp(path)
     if shows_new:
         _settle_as(context, path, intent.new, stat)
-    elif shows_old:
+    elif shows_old or _between(stat, intent):
         _settle_as(context, path, intent.old, stat)
 
 
@@ -76,4 +75,17 @@ def _shows(stat: Stat | None, row: Placed | None) -> bool:
 def _is(stat: Stat, row: Placed | None) -> bool:
     if row is None or KINDS.get(stat.kind) is not row.kind:
         return False
-    return row.kind is Kind.DIRECTORY or fingerprint_of(stat).same_file(row.fingerprint)
+    if row.kind is Kind.DIRECTORY:
+        return stat.mode & 0o777 in (row.mode, row.mode | 0o700)
+    same_mode = row.kind is Kind.SYMLINK or stat.mode & 0o777 == row.mode
+    return same_mode and fingerprint_of(stat).same_file(row.fingerprint)
+
+
+def _between(stat: Stat | None, intent: Intent) -> bool:
+    """Whether a change of mode and modification time was interrupted halfway."""
+    old, new = intent.old, intent.new
+    if stat is None or old is None or new is None or old.fingerprint.inode != new.fingerprint.inode:
+        return False
+    modes, times = (old.mode, new.mode), (old.fingerprint.mtime_ns, new.fingerprint.mtime_ns)
+    same = (stat.dev, stat.inode, stat.size) == (old.fingerprint.dev, old.fingerprint.inode, old.fingerprint.size)
+    return same and stat.mode & 0o777 in modes and stat.mtime_ns in times

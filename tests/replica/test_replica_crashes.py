@@ -1,0 +1,84 @@
+"""A device that dies at any step of bringing a change to its disk: nothing torn, nothing doubled, nothing resurrected."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2psync.seams import SystemClock
+from p2psync.store.memory import MemoryStore
+from tests.support.crashing import CrashingFilesystem, Killed
+from tests.support.devices import Device, converge
+
+pytestmark = pytest.mark.slow
+
+
+def prepare(a: Device) -> None:
+    a.write("edited", b"old " * 10_000)
+    a.write("deleted", b"to go")
+    a.write("moved/here", b"moving " * 5_000)
+    a.write("kind", b"a file, later a directory")
+    a.write("mode", b"executable later")
+    (a.root / "link").symlink_to("old target")
+
+
+def change(a: Device) -> None:
+    """One change of every kind the materialiser knows."""
+    a.write("edited", b"new " * 10_000)
+    (a.root / "deleted").unlink()
+    (a.root / "moved").rename(a.root / "elsewhere")
+    (a.root / "kind").unlink()
+    a.write("kind/inside", b"inside")
+    (a.root / "mode").chmod(0o755)
+    (a.root / "link").unlink()
+    (a.root / "link").symlink_to("new target")
+    a.write("fresh/deep/file", os.urandom(200_000))
+
+
+async def test_a_crash_at_any_step_is_finished_at_the_next_start(tmp_path: Path) -> None:
+    step, crashed = 0, True
+    while crashed:
+        directory = tmp_path / str(step)
+        store = MemoryStore(clock=SystemClock())
+        a, b = Device(directory / "a", 1), Device(directory / "b", 2)
+        a.found()
+        prepare(a)
+        async with a.running(store) as first:
+            await b.admitted_by(first)
+            async with b.running(store) as second:
+                await converge(first, second)
+            change(a)
+            await converge(first)
+            crashed = await run_until_it_dies(b, store, step // 2, after=bool(step % 2))
+            async with b.running(store) as second:
+                await converge(first, second)
+        where = f"{'after' if step % 2 else 'before'} change {step // 2}"
+        assert b.tree() == a.tree(), where
+        assert a.tree()["edited"][1].startswith(b"new") and "deleted" not in a.tree(), where
+        assert not any("sync-conflict" in name for name in a.tree()), where
+        assert not list(b.root.rglob(".p2psync.*.tmp")), where
+        step += 1
+    assert step > 40
+
+
+async def run_until_it_dies(b: Device, store: MemoryStore, at: int, after: bool) -> bool:
+    """Run a device whose disk dies at change `at`; False when it finished before."""
+    disks: list[CrashingFilesystem] = []
+
+    def make(root: Path) -> CrashingFilesystem:
+        disks.append(CrashingFilesystem(root, at, after))
+        return disks[-1]
+
+    try:
+        with trio.fail_after(30):
+            async with b.running(store, make_filesystem=make) as replica:  # type: ignore[arg-type]
+                await replica.rescan()
+                await replica.in_sync()
+    except BaseExceptionGroup as group:
+        _, others = group.split(Killed)
+        assert others is None
+        return True
+    return not disks[0].survived
