@@ -86,8 +86,8 @@ def test_wrong_codes_never_pair_and_both_sides_are_told() -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_wrong_codes_never_pair() -> None:
-    assert _guesses(10_000) == 0
+def test_a_thousand_wrong_codes_never_pair() -> None:
+    assert _guesses(1_000) == 0  # 40 ms each, in pure Python
 
 
 def test_a_code_takes_one_guess_only() -> None:
