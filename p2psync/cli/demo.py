@@ -108,13 +108,16 @@ class Demonstration:
 
     def _look_at_relay(self) -> None:
         self._say("What the relay has of all this", style="bold")
+        objects = self.stage.stored_objects()
         table = Table(box=None, padding=(0, 2, 0, 4), show_header=False)
-        stored = sorted(files_below(self.stage.relay_directory), key=lambda path: -path.stat().st_size)
-        for path in stored[:12]:
-            table.add_row(Text(clean(path.relative_to(self.stage.relay_directory))), bytes_text(path.stat().st_size))
+        table.add_column(overflow="ellipsis", no_wrap=True, max_width=64)
+        table.add_column(justify="right")
+        for name, size in _some_of_each_kind(objects):
+            table.add_row(Text(clean(name)), bytes_text(size))
         self.console.print(table)
-        if len(stored) > 12:
-            self.console.print(f"    … and {len(stored) - 12} more files")
+        kinds = {"p": "packs of content", "e": "entries of changes", "k": "envelopes of keys"}
+        counts = [f"{sum(name[0] == kind for name, _ in objects)} {word}" for kind, word in kinds.items()]
+        self._step(f"{len(objects)} objects in all: {', '.join(counts)}; every name is a hash or a key")
         plain = search(self.here, self.here)
         if not plain.found:
             raise IntegrityError("the search for names and contents found nothing even in the plain folder")
@@ -134,6 +137,12 @@ class Demonstration:
 
     def _step(self, text: str) -> None:
         self.console.print(Text("  ✓ ", style="green") + Text(text))
+
+
+def _some_of_each_kind(objects: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The three largest objects of each kind; the kind is a name's first letter."""
+    largest = sorted(objects, key=lambda item: -item[1])
+    return [item for kind in "pek" for item in [o for o in largest if o[0].startswith(kind)][:3]]
 
 
 def run(path: Path | None, *, keep: bool) -> None:

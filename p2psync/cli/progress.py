@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 import trio
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
@@ -54,6 +53,7 @@ def describe(folder: Json, rates: Rates, now: float) -> str:
         parts.append(clean(folder["error"]))
     parts += [f"{clean(s['url']).split('#')[0]}: {clean(s['error'])}" for s in folder["stores"] if s["error"]]
     total = f"{bytes_text(int(folder['local_bytes']))}"
+    state = "up to date" if state == "idle" and not parts else state
     return f"{label}: {state}, {total}" + ("".join(f", {part}" for part in parts))
 
 
@@ -68,7 +68,6 @@ async def follow(peer: Peer, screen: Screen) -> None:
 async def _follow_live(peer: Peer, screen: Screen) -> None:
     """A live block while something is under way; otherwise the terminal belongs to what else is said."""
     rates = Rates()
-    console = Console(highlight=False)
     live: Live | None = None
     try:
         while True:
@@ -78,8 +77,10 @@ async def _follow_live(peer: Peer, screen: Screen) -> None:
             if live is not None and (screen.asking or not busy):
                 live.stop()
                 live = None
+                for folder in () if busy else folders:
+                    screen.line(describe(folder, rates, trio.current_time()))
             elif live is None and busy and not screen.asking:
-                live = Live(text, console=console, auto_refresh=False, transient=True)
+                live = Live(text, console=screen.console, auto_refresh=False, transient=True)
                 live.start(refresh=True)
             elif live is not None:
                 live.update(text, refresh=True)

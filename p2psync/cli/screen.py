@@ -36,7 +36,7 @@ class Screen:
         """A prompt is open: nothing else may write to the terminal now."""
         self._qr = qr or sys.stdout.isatty()
         self._invite = invite
-        self._out = RichConsole(highlight=False, soft_wrap=True)
+        self.console = RichConsole(highlight=False, soft_wrap=True)
 
     async def say(self, event: Json) -> None:
         await trio.lowlevel.checkpoint()
@@ -85,7 +85,7 @@ class Screen:
 
     def line(self, text: str, style: str = "") -> None:
         """A line of our own words, escaped where they hold others'."""
-        self._out.print(Text(text, style=style))
+        self.console.print(Text(text, style=style))
 
     def _show_code(self, event: Json) -> None:
         code = clean(event["code"])

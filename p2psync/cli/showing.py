@@ -78,7 +78,7 @@ class FolderTable(StatusScreen):
         for folder in event["folders"]:
             cells = (folder["label"], folder["role"], folder["state"], folder["id"][:8], folder["path"])
             table.add_row(*(Text(clean(cell)) for cell in cells))
-        self._out.print(table)
+        self.console.print(table)
 
 
 def _stopped_status(directory: Path) -> Json:

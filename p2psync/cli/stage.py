@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from p2psync.errors import TimedOut
+from p2psync.store.sqlite import Database
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -92,6 +93,17 @@ class Stage:
             raise TimedOut(f"the device {name} does not answer: {done.stderr.strip()}")
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
+
+    def stored_objects(self) -> list[tuple[str, int]]:
+        """Names and sizes of all objects the relay stores."""
+        objects: list[tuple[str, int]] = []
+        for path in sorted(self.relay_directory.glob("namespaces/*/objects.db")):
+            database = Database(path, "p2psync.store.sql")
+            try:
+                objects += [(str(row[0]), int(row[1])) for row in database.query("SELECT key, size FROM object")]
+            finally:
+                database.close()
+        return objects
 
     def stop(self) -> None:
         """End every process, politely first."""

@@ -30,13 +30,15 @@ async def _folder(peer: Peer, registered: RegisteredFolder) -> dict[str, Any]:
     }
     folder = peer.folders.get(registered.folder)
     if folder is None:
-        return head | _not_running(peer.stopped.get(registered.folder, "it is not running yet"))
+        return head | _not_running(peer.stopped.get(registered.folder))
     return head | await _running(folder)
 
 
-def _not_running(error: str) -> dict[str, Any]:
+def _not_running(error: str | None) -> dict[str, Any]:
+    """A folder that could not be opened, or, without an error, is being opened now."""
     return {
-        "state": "error", "local_bytes": 0, "global_bytes": 0, "need_bytes": 0, "need_files": 0, "upload_bytes": 0,
+        "state": "scanning" if error is None else "error",
+        "local_bytes": 0, "global_bytes": 0, "need_bytes": 0, "need_files": 0, "upload_bytes": 0,
         "conflicts": 0, "error": error, "problems": [], "peers": [], "stores": [],
     }  # fmt: skip
 
