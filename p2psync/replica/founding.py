@@ -151,7 +151,9 @@ def _bind(context: Context) -> bytes:
     return encode_bind(context.device.identity, context.folder, FeedId(context.keys.feed.public), None)
 
 
-def bare_context(catalog: Catalog, keys: FolderKeys, device: DeviceKeys, randomness: Randomness, clock: Clock) -> Context:
+def bare_context(
+    catalog: Catalog, keys: FolderKeys, device: DeviceKeys, randomness: Randomness, clock: Clock
+) -> Context:
     """What writing and admitting entries needs, without a tree or running tasks."""
     return Context(
         catalog=catalog, keys=keys, device=device, membership=Membership(keys.secrets.folder), clock=clock,
