@@ -110,14 +110,14 @@ class Demonstration:
         self._say("What the relay has of all this", style="bold")
         objects = self.stage.stored_objects()
         table = Table(box=None, padding=(0, 2, 0, 4), show_header=False)
-        table.add_column(overflow="ellipsis", no_wrap=True, max_width=64)
-        table.add_column(justify="right")
+        table.add_column(overflow="ellipsis", no_wrap=True, max_width=56)
+        table.add_column(justify="right", no_wrap=True)
         for name, size in _some_of_each_kind(objects):
             table.add_row(Text(clean(name)), bytes_text(size))
         self.console.print(table)
         kinds = {"p": "packs of content", "e": "entries of changes", "k": "envelopes of keys"}
-        counts = [f"{sum(name[0] == kind for name, _ in objects)} {word}" for kind, word in kinds.items()]
-        self._step(f"{len(objects)} objects in all: {', '.join(counts)}; every name is a hash or a key")
+        counts = [f"{word} {sum(name[0] == kind for name, _ in objects)}" for kind, word in kinds.items()]
+        self._step(f"{len(objects)} objects ({', '.join(counts)}); every name is a hash or a key")
         plain = search(self.here, self.here)
         if not plain.found:
             raise IntegrityError("the search for names and contents found nothing even in the plain folder")

@@ -259,3 +259,20 @@ async def test_a_device_cannot_join_what_it_has(world: World, autojump_clock: tr
             error = await fails(a, world.join_request("b", code, url), Listening())
             assert isinstance(error, UserError) and "already has" in str(error)
         assert errors
+
+
+async def test_a_folder_never_lands_inside_another_one(world: World, autojump_clock: trio.abc.Clock) -> None:
+    async with world.relay() as url, world.device("a") as a, world.device("b") as b:
+        await perform(b, world.share_request("b", url, code=False), Listening())
+        console = Listening()
+        errors: list[P2psyncError] = []
+
+        async def share() -> None:
+            errors.append(await fails(a, world.share_request("a", url), console))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(share)
+            code = (await console.first("code"))["code"]
+            error = await fails(b, world.join_request("b/inside", code, url), Listening())
+            assert isinstance(error, UserError) and "overlaps" in str(error)
+        assert errors and not a.running((await a.registered())[0].folder).replica.members()[1:]
