@@ -206,6 +206,10 @@ class Versions:
         else:
             self._db.execute("DELETE FROM need WHERE dir = ? AND name = ?", columns(path))
 
+    def queue(self, path: Path) -> None:
+        """Queue a path whose content is right but not its mode or modification time."""
+        self._db.execute("INSERT OR IGNORE INTO need (dir, name, live, size) VALUES (?, ?, 1, 0)", columns(path))
+
     def needs(self, live: bool, after: int, limit: int = 1000) -> list[Need]:
         """Queued paths with id above `after`, oldest first."""
         rows = self._db.query(

@@ -83,13 +83,13 @@ class Version:
         return self.dot != other.dot and self.vector.get(other.dot.feed, 0) >= other.dot.seq
 
     def same_state(self, other: Version) -> bool:
-        """Identical for a user: publishing it again makes no conflict. Modification time does not count."""
+        """Identical content: two such versions make no conflict. Permission bits and times do not count, one side wins."""
         if self.kind is not other.kind:
             return False
         if self.kind is Kind.FILE:
             mine, yours = self.content, other.content
-            return (self.size, self.mode, mine.generation, mine.depth, mine.chunks) == (
-                other.size, other.mode, yours.generation, yours.depth, yours.chunks,
+            return (self.size, mine.generation, mine.depth, mine.chunks) == (
+                other.size, yours.generation, yours.depth, yours.chunks,
             )  # fmt: skip
         return self.target == other.target
 

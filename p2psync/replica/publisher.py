@@ -139,27 +139,33 @@ def _chunks_to_send(
 
 
 def _adopt(context: Context, change: LocalChange) -> bool:
-    """If the folder already wants exactly what the disk shows, take the folder's version over without publishing."""
-    wanted = context.catalog.versions.wanted(change.path)
+    """If the folder already wants the content the disk shows, take the folder's version over without publishing.
+
+    A file the folder never placed here also takes the folder's mode and time; where something was placed before, other
+    mode or time is the user's change and is published.
+    """
+    versions = context.catalog.versions
+    wanted = versions.wanted(change.path)
     if wanted is None or wanted.kind is not change.kind:
         return False
-    version = context.catalog.versions.wanted_version(wanted)
-    if change.base is not None and change.base.dot == wanted.dot and change.base.vector == wanted.vector:
-        same_meta = version.mode == change.mode and version.mtime_ns == change.fingerprint.mtime_ns
-        if change.kind is Kind.FILE and not same_meta:
-            return False
-    if change.kind is Kind.FILE:
-        rows = file_rows(context, version)
-        if rows != change.rows or (change.base is not None and version.mode != change.mode):
-            return False
-    elif version.target != change.target or (change.base is not None and version.mode != change.mode):
+    version = versions.wanted_version(wanted)
+    if (change.kind is Kind.FILE and file_rows(context, version) != change.rows) or version.target != change.target:
         return False
-    placed = Placed(
-        path=change.path, dot=wanted.dot, hash=version.hash, kind=change.kind, vector=wanted.vector,
-        fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
+    same_meta = version.mode == change.mode and (
+        change.kind is not Kind.FILE or version.mtime_ns == change.fingerprint.mtime_ns
+    )
+    if not same_meta and change.base is not None and change.base.live:
+        return False
+    context.catalog.placed.put(
+        Placed(
+            path=change.path, dot=wanted.dot, hash=version.hash, kind=change.kind, vector=wanted.vector,
+            fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
+        ),
+        change.rows,
     )  # fmt: skip
-    context.catalog.placed.put(placed, change.rows)
-    context.catalog.versions.check_need(change.path)
+    versions.check_need(change.path)
+    if not same_meta and change.kind is not Kind.SYMLINK:
+        versions.queue(change.path)
     return True
 
 

@@ -121,3 +121,48 @@ async def test_a_deletion_of_one_kind_makes_room_for_another(tmp_path: Path, kin
         (a.root / "y").write_bytes(b"still alive")
         await converge(first, second)
         assert a.tree() == b.tree()
+
+
+async def test_joining_takes_the_folders_mode_and_time_over_for_content_that_is_there(tmp_path: Path) -> None:
+    store = MemoryStore(clock=SystemClock())
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    for device, mode, time in ((a, 0o755, 1000), (b, 0o640, 2000)):
+        device.write("d/script", b"#!/bin/sh\n")
+        (device.root / "d").chmod(mode)
+        (device.root / "d/script").chmod(mode)
+        os.utime(device.root / "d/script", (time, time))
+    a.found()
+    async with a.running(store) as first:
+        await first.in_sync()
+        await b.admitted_by(first)
+        async with b.running(store) as second:
+            await converge(first, second)
+            assert b.tree() == a.tree()
+            assert a.tree()["d/script"][2] == 0o755 and len(b.tree()) == 2
+            assert (b.root / "d/script").stat().st_mtime == 1000
+
+
+async def test_only_the_mode_or_the_time_changes_and_both_travel(tmp_path: Path) -> None:
+    async with two_devices(tmp_path) as (a, b, first, second):
+        a.write("f", b"content")
+        a.write("d/x", b"")
+        await converge(first, second)
+        (a.root / "f").chmod(0o600)
+        (a.root / "d").chmod(0o700)
+        os.utime(b.root / "d/x", (5, 5))
+        await converge(first, second)
+        assert a.tree() == b.tree()
+        assert b.tree()["f"][2] == 0o600 and b.tree()["d"][2] == 0o700
+        assert (a.root / "d/x").stat().st_mtime == 5
+
+
+async def test_a_read_only_directory_arrives_with_its_content_and_its_mode(tmp_path: Path) -> None:
+    async with two_devices(tmp_path) as (a, b, first, second):
+        a.write("locked/inside", b"inside")
+        (a.root / "locked").chmod(0o555)
+        await converge(first, second)
+        assert b.tree() == a.tree()
+        assert b.tree()["locked"][2] == 0o555
+        (a.root / "locked").chmod(0o755)
+        (b.root / "locked").chmod(0o755)
+        await converge(first, second)
