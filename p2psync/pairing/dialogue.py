@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from p2psync.encoding import Fields, decode, encode
-from p2psync.errors import AccessRefused, P2psyncError, PeerError, WrongCode
+from p2psync.errors import AccessRefused, P2psyncError, PeerError, StorageError, UserError, WrongCode
 from p2psync.ids import AccessKey
 from p2psync.index.body import FeedHead
 from p2psync.index.membership import Newcomer, sign_newcomer
@@ -46,10 +46,14 @@ _SAID_MAX = 8
 WRONG_CODE = "the pairing code did not match, and each code allows one try; make a new code and try again"
 REFUSED_CODE = encode(["refused", "code"])
 REFUSED_BY_USER = encode(["refused", "user"])
+REFUSED_HINDERED = encode(["refused", "hindered"])
 REFUSED_DAMAGED = encode(["refused", "damaged"])
 _REFUSALS: dict[bytes, P2psyncError] = {
     REFUSED_CODE: WrongCode(WRONG_CODE),
     REFUSED_BY_USER: AccessRefused("the other side's user declined this device; ask for a new code and try again"),
+    REFUSED_HINDERED: UserError(
+        "the other device had to stop the pairing; its screen says why; mend that and pair again"
+    ),
     REFUSED_DAMAGED: PeerError("the other side could not read what this one said, so both stopped; pair again"),
 }
 
@@ -58,7 +62,9 @@ def refusal_for(error: P2psyncError) -> bytes:
     """What to tell the other side when this side stops because of `error`."""
     if isinstance(error, WrongCode):
         return REFUSED_CODE
-    return REFUSED_BY_USER if isinstance(error, AccessRefused) else REFUSED_DAMAGED
+    if isinstance(error, AccessRefused):
+        return REFUSED_BY_USER
+    return REFUSED_HINDERED if isinstance(error, (UserError, StorageError)) else REFUSED_DAMAGED
 
 
 def _heed_refusal(message: bytes) -> None:
