@@ -207,7 +207,9 @@ def version(as_json: JsonOption = False) -> None:
 @app.command()
 def demo(
     path: Annotated[Path | None, typer.Argument(help="A directory to show it with (copied first).")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave everything in place afterwards.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", envvar="P2PSYNC_KEEP", help="Leave everything in place afterwards.")
+    ] = False,
 ) -> None:
     """Two devices and a relay on this machine: sync both ways, then search what the relay saw."""
     demonstration.run(path, keep=keep)

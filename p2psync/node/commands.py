@@ -29,6 +29,9 @@ from p2psync.vault.device_keys import device_id
 PATIENCE_SECONDS = 30.0
 """`sync` gives up on unreachable relays after this long, unless its own timeout is shorter."""
 
+STOPPED_SECONDS = 2.0
+"""How often `sync` looks whether a folder has stopped, which would keep it waiting for ever."""
+
 
 async def perform(peer: Peer, request: Json, console: Console) -> None:
     command = _COMMANDS.get(str(request.get("command")))
@@ -138,7 +141,7 @@ async def _one_in_sync(peer: Peer, registered: RegisteredFolder) -> None:
             status = await replica.status()
             if status.state == "error":
                 raise UserError(f"folder {registered.label!r} is stopped: {status.error}")
-            await trio.sleep(0.5)
+            await trio.sleep(STOPPED_SECONDS)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stop_on_error)

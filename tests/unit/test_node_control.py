@@ -72,7 +72,7 @@ async def serving(path: Path) -> AsyncIterator[Service]:
 @pytest.fixture(params=["short", "x" * 150])
 def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """Also one that does not fit a socket address."""
-    directory = tmp_path / request.param
+    directory: Path = tmp_path / str(request.param)
     directory.mkdir()
     return directory / "control.sock"
 
