@@ -247,6 +247,9 @@ def report(error: BaseException) -> int:
     """Show an error and return the exit code. Our own bugs, and `P2PSYNC_DEBUG=1`, show a traceback."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
+    if type(error).__name__ == "NoArgsIsHelpError" and hasattr(error, "format_message"):
+        print(error.format_message())  # typer's help for a command without arguments: our own text
+        return UsageError.exit_code
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a wrong command line, found by typer
         print(f"p2psync: {clean(error.format_message())}; see p2psync --help", file=sys.stderr)
         return int(error.exit_code)

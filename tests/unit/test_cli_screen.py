@@ -150,6 +150,8 @@ def test_every_command_has_help_and_a_wrong_one_is_usage() -> None:
     wrong = run("shair")
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
     assert run("share").returncode == 2
+    bare = run("folder")
+    assert bare.returncode == 2 and "\\n" not in bare.stdout and "add" in bare.stdout
 
 
 @pytest.mark.parametrize("unit", ["p2psync.service", "p2psync@.service", "p2psync-relay.service"])
