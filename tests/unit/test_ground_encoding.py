@@ -25,6 +25,8 @@ HOSTILE = {
     "nested to just over our bound": b"\x91" * 13 + b"\xc0",
     "array of 2^32-1 without items": b"\xdd\xff\xff\xff\xff",
     "arrays of 2^32-1 in one another": b"\xdd\xff\xff\xff\xff" * 100_000,
+    "two million ints": b"\xdc\xff\xff" + (b"\xdc\x00\x28" + b"\xcd\x01\x00" * 40) * 65535,
+    "four million arrays": b"\xdc\xff\xff" + (b"\xdc\x00\x3c" + b"\x90" * 60) * 65535,
     "array of a million nils": b"\xdd\x00\x0f\x42\x40" + b"\xc0" * 999_999,
     "bytes of 2^32-1 without content": b"\xc6\xff\xff\xff\xff",
     "text of 2^32-1 without content": b"\xdb\xff\xff\xff\xff",

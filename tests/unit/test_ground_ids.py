@@ -56,3 +56,13 @@ def test_a_wrong_length_is_named(change: int) -> None:
 @given(DIGESTS, DIGESTS)
 def test_different_digests_have_different_ids(left: bytes, right: bytes) -> None:
     assert (format_device_id(left) == format_device_id(right)) == (left == right)
+
+
+@given(DIGESTS, st.integers(1, 15))
+def test_a_device_has_one_text_only(digest: bytes, extra: int) -> None:
+    """The last data character has four bits no digest fills; set, they would give a second text with right checks."""
+    plain = format_device_id(digest).replace("-", "")
+    last = plain[42:54] + ALPHABET[ALPHABET.index(plain[54]) | extra]
+    for check in ALPHABET:
+        with pytest.raises(ValueError, match="mistyped"):
+            parse_device_id(plain[:42] + last + check)
