@@ -232,15 +232,27 @@ def _run(
 def main() -> None:
     """Entry point: runs the command and turns errors into a sentence and an exit code."""
     try:
+        code = _run_command_line()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`p2psync status | head`); nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _run_command_line() -> int:
+    try:
         app(standalone_mode=False)
     except typer.Exit as finished:
-        sys.exit(finished.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        return finished.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        raise
     except BaseException as error:
-        sys.exit(report(error))
+        return report(error)
+    return 0
 
 
 def report(error: BaseException) -> int:
@@ -256,8 +268,6 @@ def report(error: BaseException) -> int:
     failure = first_failure(error)
     if failure is None or os.environ.get("P2PSYNC_DEBUG") == "1":
         traceback.print_exception(error)
-    if isinstance(error, BrokenPipeError):
-        return 0
     sentence = (
         str(failure) if isinstance(failure, P2psyncError) else "this is a fault of p2psync itself; please report it"
     )
