@@ -66,6 +66,15 @@ class Versions:
         )
         return None if row is None else decode_version(row[2], Dot(feed, row[0], row[1]))
 
+    def losers(self, path: Path) -> list[Version]:
+        """The versions of a path that stand as derived conflict copies beside it now."""
+        rows = self._db.query(
+            "SELECT feed, seq, idx FROM wanted WHERE source_dir = ? AND source_name = ? ORDER BY feed, seq",
+            columns(path),
+        )
+        found = (self.version(path, Dot(FeedId(feed), seq, index)) for feed, seq, index in rows)
+        return [version for version in found if version is not None]
+
     def copy_path(self, version: Version) -> Path | None:
         """Where the conflict copy of `version` stands, or would if another took its place; None: there is none."""
         row = self._db.query_one(

@@ -36,6 +36,8 @@ _RECORD_FIELDS = 512
 """What a record takes beside paths, chunk list and vector."""
 _VECTOR_ROW = 48
 _CHUNK_ROW = 36
+_KEPT_MAX = 12
+"""Conflict copies of one path published in one entry; each may carry 36 KiB of chunk list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
             remaining = [change for change in unit if not _adopt(context, change)]
             result.adopted += len(unit) - len(remaining)
             if remaining:
-                writer.begin_unit(sum(_room(change, inline) for change in remaining))
+                writer.begin_unit(sum(_room(context, change, inline) for change in remaining))
             for change in remaining:
                 chunks = _chunks_to_send(change, fresh)
                 if not inline:
@@ -98,12 +100,25 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
     return result
 
 
-def _room(change: LocalChange, inline: bool) -> int:
-    """At most the bytes of the records a change makes: its own, a conflict copy kept, and its content."""
+def _losers_kept(context: Context, change: LocalChange) -> list[Version]:
+    """Conflict copies that must get names of their own because the path they hang on is deleted or renamed.
+
+    Else the deletion of the winner would move a loser's content to the winner's name under the user's hands.
+    """
+    if change.kind is not Kind.DELETED:
+        return []
+    return context.catalog.versions.losers(change.path)[:_KEPT_MAX]
+
+
+def _room(context: Context, change: LocalChange, inline: bool) -> int:
+    """At most the bytes of the records a change makes: its own, conflict copies kept, and its content."""
     vector = len(change.base.vector) + 2 if change.base is not None else 1
     one = 2 * sum(len(name) + 4 for name in change.path) + vector * _VECTOR_ROW + _RECORD_FIELDS
     rows = min(len(change.rows), CHUNK_LIST_INLINE * _CHUNK_ROW)
-    return 2 * (one + rows) + (len(change.inline or b"") if inline else 0)
+    kept = sum(
+        len(loser.content.chunks) + len(loser.vector) * _VECTOR_ROW + one for loser in _losers_kept(context, change)
+    )
+    return 2 * (one + rows) + kept + (len(change.inline or b"") if inline else 0)
 
 
 def _still(context: Context, change: LocalChange) -> bool:
@@ -224,13 +239,17 @@ class EntryWriter:
         previous = context.catalog.versions.of_feed(change.path, context.own_feed)
         if previous is not None and (change.base is None or not _covers(change.base.vector, previous)):
             self._keep(previous)
+        losers = [loser for loser in _losers_kept(context, change) if previous is None or loser.dot != previous.dot]
+        for loser in losers:
+            self._keep(loser)
         dot = Dot(context.own_feed, self.seq, len(self._records))
-        self._add(_version_of(context, change, dot, previous), change)
+        covered = [*losers, previous] if previous is not None else losers
+        self._add(_version_of(context, change, dot, covered), change)
 
     def _keep(self, previous: Version) -> None:
-        """Publish the conflict copy of this device's own losing version before its next version covers that.
+        """Publish the conflict copy of a losing version before the version that is about to be added covers it.
 
-        One counter a feed cannot say "this one, but not my earlier one", so the earlier one gets its own path here.
+        For this device's own earlier version: one counter a feed cannot say "this one, but not my earlier one".
         """
         context = self._context
         path = context.catalog.versions.copy_path(previous) if previous.kind in (Kind.FILE, Kind.SYMLINK) else None
@@ -293,15 +312,15 @@ def _covers(vector: Vector, version: Version) -> bool:
     return vector.get(version.dot.feed, 0) >= version.dot.seq
 
 
-def _version_of(context: Context, change: LocalChange, dot: Dot, previous: Version | None) -> Version:
-    """The version a change makes. Its vector takes in that of this device's `previous` version, which it covers: what
-    that one covered must stay covered, in whatever order the three arrive."""
+def _version_of(context: Context, change: LocalChange, dot: Dot, covered: Sequence[Version]) -> Version:
+    """The version a change makes. Its vector takes in those of `covered`: this device's previous version of the path
+    (what that one covered must stay covered, in whatever order the three arrive) and losers kept under other names."""
     base, origin = change.base, change.origin
     came_from = Origin(origin.path, origin.dot) if origin is not None else None
     wanted = context.catalog.versions.wanted(change.path)
     if came_from is None and wanted is not None and wanted.source is not None and base is not None:
         came_from = Origin(wanted.source, base.dot)  # a derived conflict copy is touched for the first time
-    seen = [held.vector for held in (base, previous) if held is not None]
+    seen = [held.vector for held in covered] + ([base.vector] if base is not None else [])
     return Version(
         path=change.path, dot=dot, kind=change.kind,
         vector={**join_vectors(seen), dot.feed: dot.seq},

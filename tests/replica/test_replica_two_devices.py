@@ -166,3 +166,28 @@ async def test_a_read_only_directory_arrives_with_its_content_and_its_mode(tmp_p
         (a.root / "locked").chmod(0o755)
         (b.root / "locked").chmod(0o755)
         await converge(first, second)
+
+
+@pytest.mark.parametrize("gone", ["deleted", "renamed"])
+async def test_a_conflict_copy_stays_where_it_is_when_the_winner_goes(tmp_path: Path, gone: str) -> None:
+    store = MemoryStore(clock=SystemClock())
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    a.found()
+    async with a.running(store) as first:
+        await b.admitted_by(first)
+        async with b.running(store) as second:
+            await converge(first, second)
+    a.write("note.md", b"from a")
+    b.write("note.md", b"from b")
+    async with a.running(store) as first, b.running(store) as second:
+        await converge(first, second)
+        (copy,) = (name for name in a.tree() if "sync-conflict" in name)
+        lost = a.tree()[copy][1]
+        if gone == "deleted":
+            (a.root / "note.md").unlink()
+        else:
+            (a.root / "note.md").rename(a.root / "elsewhere.md")
+        await converge(first, second)
+        assert a.tree() == b.tree()
+        assert a.tree()[copy][1] == lost and "note.md" not in a.tree()
+        assert len(a.tree()) == (1 if gone == "deleted" else 2)
