@@ -166,6 +166,12 @@ def test_another_modification_time_alone_makes_no_conflict() -> None:
     assert outcome.losers == () and outcome.vector == join_vectors([one.vector, two.vector])
 
 
+def test_two_changes_of_mode_alone_make_no_conflict() -> None:
+    one, two = make(0, 1, F, {}, content=1, mode=0o600), make(1, 1, F, {}, content=1, mode=0o755)
+    outcome = decide([one, two])
+    assert outcome.losers == () and outcome.winner.hash == max(one.hash, two.hash)
+
+
 def test_clocks_do_not_choose_the_winner() -> None:
     """Property 57."""
     for early, late in itertools.permutations((0, 10**18)):
