@@ -101,12 +101,10 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
 
 
 def _losers_kept(context: Context, change: LocalChange) -> list[Version]:
-    """Conflict copies that must get names of their own because the path they hang on is deleted or renamed.
+    """Conflict copies that get names of their own because the path they hang on changes under the user's hands.
 
-    Else the deletion of the winner would move a loser's content to the winner's name under the user's hands.
+    Else the new version would compete with the losers again, and one of them could take the winner's name.
     """
-    if change.kind is not Kind.DELETED:
-        return []
     return context.catalog.versions.losers(change.path)[:_KEPT_MAX]
 
 

@@ -168,8 +168,8 @@ async def test_a_read_only_directory_arrives_with_its_content_and_its_mode(tmp_p
         await converge(first, second)
 
 
-@pytest.mark.parametrize("gone", ["deleted", "renamed"])
-async def test_a_conflict_copy_stays_where_it_is_when_the_winner_goes(tmp_path: Path, gone: str) -> None:
+@pytest.mark.parametrize("change", ["deleted", "renamed", "edited"])
+async def test_a_conflict_copy_stays_where_it_is_when_the_winner_changes(tmp_path: Path, change: str) -> None:
     store = MemoryStore(clock=SystemClock())
     a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
     a.found()
@@ -183,11 +183,16 @@ async def test_a_conflict_copy_stays_where_it_is_when_the_winner_goes(tmp_path: 
         await converge(first, second)
         (copy,) = (name for name in a.tree() if "sync-conflict" in name)
         lost = a.tree()[copy][1]
-        if gone == "deleted":
+        if change == "deleted":
             (a.root / "note.md").unlink()
-        else:
+        elif change == "renamed":
             (a.root / "note.md").rename(a.root / "elsewhere.md")
+        else:
+            a.write("note.md", b"edited")
         await converge(first, second)
         assert a.tree() == b.tree()
-        assert a.tree()[copy][1] == lost and "note.md" not in a.tree()
-        assert len(a.tree()) == (1 if gone == "deleted" else 2)
+        assert a.tree()[copy][1] == lost
+        assert {name: seen[1] for name, seen in a.tree().items() if name != copy} == {
+            "deleted": {}, "renamed": {"elsewhere.md": b"from a" if lost == b"from b" else b"from b"},
+            "edited": {"note.md": b"edited"},
+        }[change]  # fmt: skip
