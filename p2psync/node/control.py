@@ -25,6 +25,8 @@ from p2psync.node.failures import first_failure
 Json = dict[str, Any]
 LINE_MAX = 1 << 20
 """Bytes of one line; a status of thousands of folders fits."""
+PARTING_SECONDS = 1.0
+"""How long the answer to a command may take to leave when the peer ends."""
 _READ = 64 * 1024
 
 
@@ -158,7 +160,8 @@ async def _perform_watched(lines: Lines, request: Json, perform: Perform) -> Non
 
         nursery.start_soon(listen)
         await perform(request, _RemoteConsole(lines, answers))
-        await lines.send({"done": True})
+        with trio.move_on_after(PARTING_SECONDS, shield=True):
+            await lines.send({"done": True})  # also when what was asked for is the end of this peer
         nursery.cancel_scope.cancel()
 
 

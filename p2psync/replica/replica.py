@@ -169,9 +169,7 @@ class Replica:
 
     async def rescan(self) -> None:
         """Look at the whole tree once; returns when that is done and published."""
-        seen = self._watching.passes.count
-        self._watching.rescan_everything()
-        await self._watching.passes.wait(seen)
+        await self._watching.whole_pass()
 
     # What others ask.
 
