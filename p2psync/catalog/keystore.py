@@ -14,6 +14,7 @@ from p2psync.crypto.signing import SigningKey
 from p2psync.encoding import Fields, decode, encode
 from p2psync.errors import PeerError, StorageError, UserError
 from p2psync.ids import FolderId, IdentityKey
+from p2psync.index.membership import Credentials
 from p2psync.net.tls import make_certificate
 from p2psync.seams import Randomness
 from p2psync.store.sqlite import sync_directory
@@ -31,6 +32,11 @@ class FolderKeys:
 
     secrets: FolderSecrets
     feed: SigningKey
+
+
+def credentials_of(device: DeviceKeys) -> Credentials:
+    """How a folder knows this device: the public side of its keys."""
+    return Credentials(device.identity_key, device.box.public, device.certificate)
 
 
 class Keystore:

@@ -16,11 +16,6 @@ from p2psync.vault.device_keys import DeviceKeys
 from p2psync.vault.secrets import FolderSecrets, decode_folder_secrets
 
 
-def credentials_of(device: DeviceKeys) -> Credentials:
-    """How a folder will know this device."""
-    return Credentials(device.identity_key, device.box.public, device.certificate)
-
-
 def seal_secrets(secrets: FolderSecrets, newcomer: Credentials, ephemeral_seed: bytes) -> bytes:
     """`ephemeral_seed` is 32 fresh random bytes."""
     plain = lp(domains.BOX_ADMISSION, secrets.folder, newcomer.identity, secrets.encode())

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from p2psync.catalog.keystore import credentials_of
 from p2psync.encoding import Fields, decode, encode
 from p2psync.errors import AccessRefused, P2psyncError, PeerError, StorageError, UserError, WrongCode
 from p2psync.ids import AccessKey
 from p2psync.index.body import FeedHead
 from p2psync.index.membership import Newcomer, sign_newcomer
 from p2psync.limits import MAILBOX_BYTES
-from p2psync.pairing.admission import credentials_of, open_secrets
+from p2psync.pairing.admission import open_secrets
 from p2psync.pairing.offers import (
     Admission,
     OfferedFolder,

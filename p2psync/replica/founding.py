@@ -10,14 +10,13 @@ from __future__ import annotations
 from pathlib import Path as FilePath
 
 from p2psync.catalog.catalog import Catalog
-from p2psync.catalog.keystore import FolderKeys, Keystore
+from p2psync.catalog.keystore import FolderKeys, Keystore, credentials_of
 from p2psync.crypto.signing import SigningKey
 from p2psync.encoding import encode
 from p2psync.errors import StorageError, UserError
 from p2psync.ids import FeedId, FolderId
 from p2psync.index.body import FeedHead
 from p2psync.index.membership import (
-    Credentials,
     Membership,
     Rotate,
     encode_bind,
@@ -39,11 +38,6 @@ from p2psync.vault.secrets import FolderSecrets, Generation, first_epoch
 FIRST_GENERATION = 0
 
 
-def credentials(device: DeviceKeys) -> Credentials:
-    """What a device shows of itself to a folder."""
-    return Credentials(device.identity_key, device.box.public, device.certificate)
-
-
 def create_folder(
     *,
     root: FilePath,
@@ -55,7 +49,7 @@ def create_folder(
 ) -> FolderId:
     """Make a new folder of an existing directory; UserError when it cannot be one."""
     _check_root(root)
-    genesis = make_genesis(device.identity, credentials(device), randomness.bytes(32))
+    genesis = make_genesis(device.identity, credentials_of(device), randomness.bytes(32))
     folder = folder_id(genesis)
     secrets = FolderSecrets(folder)
     epoch = first_epoch(folder, randomness.bytes(32))

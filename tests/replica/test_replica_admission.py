@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from p2psync.catalog.catalog import Catalog
+from p2psync.catalog.keystore import credentials_of
 from p2psync.crypto.signing import SigningKey
 from p2psync.encoding import encode
 from p2psync.errors import IntegrityError, PeerError
@@ -18,7 +19,7 @@ from p2psync.index.records import encode_version
 from p2psync.index.versions import Content, Dot, Kind, Vector, Version
 from p2psync.replica.admission import admit
 from p2psync.replica.context import Context
-from p2psync.replica.founding import bare_context, credentials
+from p2psync.replica.founding import bare_context
 from p2psync.replica.publisher import EntryWriter
 from p2psync.sealed.entry import Entry
 from p2psync.vault.entry import seal_entry
@@ -74,7 +75,7 @@ def member(context: Context, tmp_path: Path, role: Role, seed: int = 2) -> Write
     """Another device, admitted with a role, and its feed with the binding in it."""
     writer = stranger(context, tmp_path, seed)
     device = writer.device
-    newcomer = sign_newcomer(device.keys.identity, context.folder, credentials(device.keys), role, ())
+    newcomer = sign_newcomer(device.keys.identity, context.folder, credentials_of(device.keys), role, ())
     from_founder(context, newcomer)
     assert admit(context, [writer.bind()]).entries == 1
     return writer
@@ -141,7 +142,7 @@ def test_a_readers_write_is_flagged_and_skipped_while_its_chain_goes_on(context:
 
 def test_a_writer_admits_nobody(context: Context, tmp_path: Path) -> None:
     writer, friend = member(context, tmp_path, Role.WRITER), Device(tmp_path / "friend", 9)
-    newcomer = sign_newcomer(friend.keys.identity, context.folder, credentials(friend.keys), Role.ADMIN, ())
+    newcomer = sign_newcomer(friend.keys.identity, context.folder, credentials_of(friend.keys), Role.ADMIN, ())
     admit(context, [writer.write(_add(context, newcomer))])
     assert context.membership.role_of(friend.keys.identity_key) is None
 
@@ -157,7 +158,7 @@ def test_a_feed_is_taken_up_again_once_its_member_is_admitted(context: Context, 
     bind = writer.bind()
     assert admit(context, [bind]).entries == 0
     device = writer.device
-    newcomer = sign_newcomer(device.keys.identity, context.folder, credentials(device.keys), Role.WRITER, ())
+    newcomer = sign_newcomer(device.keys.identity, context.folder, credentials_of(device.keys), Role.WRITER, ())
     from_founder(context, newcomer)
     assert admit(context, [bind]).entries == 1
     assert context.catalog.feeds.state(writer.feed).held is None

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import trio
 
-from p2psync.catalog.keystore import Keystore
+from p2psync.catalog.keystore import Keystore, credentials_of
 from p2psync.ids import FolderId
 from p2psync.index.membership import Role, sign_newcomer
 from p2psync.net.workers import ThreadWorkers
-from p2psync.replica.founding import adopt_folder, create_folder, credentials
+from p2psync.replica.founding import adopt_folder, create_folder
 from p2psync.replica.replica import Replica, open_replica
 from p2psync.seams import Clock, SystemClock, Workers
 from p2psync.store.interface import BlindStore
@@ -54,7 +54,7 @@ class Device:
         )  # fmt: skip
 
     async def admitted_by(self, admin: Replica, role: Role = Role.WRITER) -> None:
-        newcomer = sign_newcomer(self.keys.identity, admin.folder, credentials(self.keys), role, ())
+        newcomer = sign_newcomer(self.keys.identity, admin.folder, credentials_of(self.keys), role, ())
         head = await admin.admit(newcomer)
         adopt_folder(
             root=self.root, catalog_path=self.catalog, keystore=self.keystore, device=self.keys,

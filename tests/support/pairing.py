@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from p2psync.catalog.keystore import credentials_of
 from p2psync.crypto.signing import SigningKey
 from p2psync.ids import EntryHash, FeedId, FolderId, IdentityKey, NamespaceId, RelayKey
 from p2psync.index.body import FeedHead
 from p2psync.index.membership import Newcomer, Role, make_genesis
 from p2psync.net.tls import make_certificate
-from p2psync.pairing.admission import credentials_of, seal_secrets
+from p2psync.pairing.admission import seal_secrets
 from p2psync.pairing.dialogue import Asking, Claims, Invited, KnowsCode, Offered, ShowsCode
 from p2psync.pairing.offers import Admission, OfferedFolder, StoreLocation
 from p2psync.pairing.words import Code
