@@ -72,18 +72,30 @@ installed_from_here() {
         [ "$where" = "$root/p2psync/__init__.py" ]
 }
 
-# Programs from outside Python that some tests run: their Debian package, and which tests skip without them.
+# Programs from outside Python that some tests run: program, Debian package, and which tests skip without it.
+programs="systemd-analyze:systemd:that verify the service units in deploy/
+nginx:nginx-light:of a relay behind nginx
+ip:iproute2:of direct links through NATs
+nft:nftables:of direct links through NATs"
+
 prepare_machine() {
-    command -v systemd-analyze >/dev/null 2>&1 && return
+    PATH=$PATH:/usr/sbin:/sbin
+    missing=
+    for line in $(echo "$programs" | cut -d: -f1,2); do
+        command -v "${line%%:*}" >/dev/null 2>&1 || missing="$missing ${line#*:}"
+    done
+    [ -n "$missing" ] || return 0
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-        echo "installing the Debian package systemd (for systemd-analyze)"
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y -qq --no-install-recommends systemd >/dev/null || true
+        echo "installing Debian packages:$missing"
+        apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends $missing >/dev/null || true
     fi
-    command -v systemd-analyze >/dev/null 2>&1 || {
-        echo "*** systemd-analyze is missing and cannot be installed here: ***"
-        echo "*** the tests that verify the service units in deploy/ will be SKIPPED ***"
-    }
+    echo "$programs" | while IFS=: read -r program package tests; do
+        command -v "$program" >/dev/null 2>&1 || {
+            echo "*** $program ($package) is missing and cannot be installed here: ***"
+            echo "*** the tests $tests will be SKIPPED ***"
+        }
+    done
 }
 
 seconds_since() {

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from p2psync.errors import P2psyncError, UsageError
 from p2psync.net.network import TcpNetwork
-from p2psync.net.urls import DEFAULT_PORT
+from p2psync.net.urls import DEFAULT_PORT, RelayUrl, parse_relay_url
 from p2psync.net.workers import ThreadWorkers
 from p2psync.seams import SystemClock, SystemRandomness
 from p2psync.store.sqlite import Database
@@ -61,12 +61,22 @@ def serve(
         int | None,
         typer.Option("--quota", envvar="P2PSYNC_RELAY_QUOTA", min=0, help="Bytes each folder may store."),
     ] = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            "--public-url",
+            envvar="P2PSYNC_RELAY_PUBLIC_URL",
+            help="wss://HOST/PATH at which a web server passes devices on to this relay.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the relay in the foreground and print its URL."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     host, port = parse_listen(listen)
-    settings = Settings(directory_of(data), host, port, open_to_all=open_to_all, quota=quota)
+    settings = Settings(
+        directory_of(data), host, port, open_to_all=open_to_all, quota=quota, public_url=parse_public_url(public_url)
+    )
     trio.run(_serve_until_signal, settings, as_json)
 
 
@@ -114,6 +124,16 @@ def parse_listen(text: str) -> tuple[str, int]:
     return ("" if host == "*" else host), int(port)
 
 
+def parse_public_url(text: str | None) -> RelayUrl | None:
+    """UsageError unless it is a `wss` URL without a pin, which the relay puts there itself."""
+    if text is None:
+        return None
+    url = parse_relay_url(text)
+    if url.path is None or url.pin is not None:
+        raise UsageError(f"--public-url {text!r} must look like wss://HOST/PATH")
+    return url
+
+
 def directory_of(data: Path | None) -> Path:
     return data or Path(platformdirs.user_state_dir("p2psync-relay", appauthor=False))
 
@@ -142,7 +162,7 @@ async def _run(settings: Settings, task_status: trio.TaskStatus[Running] = trio.
 
 def _print_running(running: Running, as_json: bool) -> None:
     if as_json:
-        _print_json({"url": str(running.url), "invite": running.token})
+        _print_json({"url": str(running.url), "local_url": str(running.local), "invite": running.token})
         return
     _say(str(running.url))
     if running.everywhere:

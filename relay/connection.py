@@ -1,4 +1,4 @@
-"""One connection to the relay: TLS, greeting, and the requests that are not a store's verbs.
+"""One connection to the relay: TLS, carrier, greeting, and the requests that are not a store's verbs.
 
 Owns what a client may do before it has logged in, and how long it may stay: seconds, unless it uses a mailbox. Nothing
 here writes to a disk before a login or a creation has been proved by signature.
@@ -16,6 +16,7 @@ from p2psync.errors import AccessRefused, LinkLost, P2psyncError, PeerError
 from p2psync.ids import RelayKey
 from p2psync.limits import KIB, MAILBOX_BYTES, MAILBOX_SECONDS, UNAUTHENTICATED_SECONDS
 from p2psync.net.tls import TlsContext, open_server
+from p2psync.net.websocket import accept_websocket
 from p2psync.seams import Clock, Randomness
 from p2psync.session.lanes import Ahead
 from p2psync.session.link import Link
@@ -42,6 +43,7 @@ from p2psync.wire.messages import (
     ServerHello,
 )
 from relay.access import AccessList
+from relay.addresses import Caller
 from relay.login import Challenges
 from relay.mailboxes import Mailboxes
 from relay.namespaces import Channel, Namespaces
@@ -69,11 +71,13 @@ class Services:
     clock: Clock
     randomness: Randomness
     open_to_all: bool
+    origin: str | None
+    """The one origin devices behind a WebSocket may name; None lets any pass."""
 
 
 class Connection:
-    def __init__(self, services: Services, transport: trio.abc.Stream, address: str) -> None:
-        self._services, self._transport, self._address = services, transport, address
+    def __init__(self, services: Services, transport: trio.abc.Stream, caller: Caller) -> None:
+        self._services, self._transport, self._caller = services, transport, caller
         self._verbs = Verbs(services.memory)
         self._channels: dict[int, Channel] = {}
         self._logged_in = False
@@ -90,7 +94,7 @@ class Connection:
             with self.life:
                 await self._serve()
         except P2psyncError as error:
-            log.debug("%s: %s", self._address, error)
+            log.debug("%s: %s", self._caller.group, error)
         finally:
             for channel in self._channels.values():
                 self._services.namespaces.leave(channel)
@@ -98,12 +102,19 @@ class Connection:
             await trio.aclose_forcefully(self._transport)
 
     async def _serve(self) -> None:
-        stream = await open_server(self._transport, self._services.tls)
-        link = Link(stream, Speaker.SERVER, self._address)
+        tls, http = await open_server(self._transport, self._services.tls)
+        stream: trio.abc.Stream = tls
+        if http:
+            accepted = await accept_websocket(tls)
+            if accepted is None:
+                return  # it read the page
+            stream, proxy = accepted
+            self._caller = self._caller.through(proxy)
+        link = Link(stream, Speaker.SERVER, self._caller.group)
         link.conversation.frames.body_max = MAILBOX_BYTES
         reason: P2psyncError | None = None
         try:
-            await self._greet(link)
+            await self._greet(link, http)
             async with trio.open_nursery() as nursery:
                 server = Server(link, nursery, self._handle)
                 self._link = link
@@ -115,15 +126,16 @@ class Connection:
             reason = error
         finally:
             if reason is not None:
-                log.info("%s broke the protocol: %s", self._address, reason)
+                log.info("%s broke the protocol: %s", self._caller.group, reason)
             await link.aclose(reason)
 
-    async def _greet(self, link: Link) -> None:
+    async def _greet(self, link: Link, websocket: bool) -> None:
         hello = await link.next_message()
         if not isinstance(hello, ClientHello):
             raise PeerError("the client did not greet")
         if VERSION not in hello.versions:
             raise PeerError(f"this relay speaks protocol version {VERSION} only; update one of the two programs")
+        self._check_origin(hello.origin, websocket)
         key = self._services.key
         self._challenges = Challenges(
             RelayKey(key.public), self._services.clock, self._services.randomness, hello.origin
@@ -131,13 +143,21 @@ class Connection:
         link.outbox.say(
             ServerHello(
                 version=VERSION, features=(), relay_key=RelayKey(key.public),
-                signature=sign_hello(key, hello.nonce, hello.origin),
+                signature=sign_hello(key, hello.nonce, hello.origin), observed=self._caller.observed,
             )
         )  # fmt: skip
         try:
             await link.outbox.flush()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise LinkLost("the client left during the greeting") from None
+
+    def _check_origin(self, origin: str | None, websocket: bool) -> None:
+        """A hello is signed for one place only, so that a web server elsewhere cannot pass this relay off as its own."""
+        if websocket != (origin is not None):
+            raise PeerError("an origin belongs to a WebSocket, and to nothing else")
+        wanted = self._services.origin
+        if origin is not None and wanted is not None and origin != wanted:
+            raise PeerError(f"this relay is reached as {wanted}, not as {origin}; use the URL its operator gives")
 
     async def _handle(self, request: Request, body: RequestBody) -> Response:
         match request:
@@ -162,7 +182,7 @@ class Connection:
         self._challenges.check_creation(request)
         services = self._services
         namespace = await services.access.create(request.owner, request.token, services.open_to_all)
-        log.info("namespace %s is there, asked for from %s", namespace.hex()[:8], self._address)
+        log.info("namespace %s is there, asked for from %s", namespace.hex()[:8], self._caller.group)
         return Created(request=request.request, namespace=namespace)
 
     async def _login(self, request: Login) -> Response:
@@ -205,7 +225,7 @@ class Connection:
         await trio.lowlevel.checkpoint()
         match request:
             case ClaimMailbox(wanted=wanted):
-                nameplate = mailboxes.claim(self._address, wanted)
+                nameplate = mailboxes.claim(self._caller.group, wanted)
                 self._stay()
                 return Claimed(request=number, nameplate=nameplate)
             case PutMail(nameplate=nameplate, side=side, index=index):

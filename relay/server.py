@@ -6,6 +6,7 @@ in are never pushed out by people who have not.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import platform
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from p2psync.net.urls import RelayUrl, pin_of
 from p2psync.seams import Clock, Randomness, Workers
 from p2psync.store.sqlite import Database
 from relay.access import FIRST_INVITE_FOLDERS, MIGRATIONS, AccessList, make_invite
+from relay.addresses import caller_of
 from relay.connection import Connection, Services
 from relay.directory import RelayDirectory, write_private
 from relay.mailboxes import Mailboxes
@@ -45,6 +47,8 @@ class Settings:
     port: int
     open_to_all: bool = False
     quota: int | None = None
+    public_url: RelayUrl | None = None
+    """Where a web server before this relay is reached, `wss://…`. Devices that came by another name are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class Running:
     """A relay that accepts connections. `token` is set when this start made the first invite."""
 
     url: RelayUrl
+    """What devices are given: the public URL where there is one."""
+    local: RelayUrl
     everywhere: bool
     token: str | None
 
@@ -81,6 +87,7 @@ async def run_relay(
                     namespaces=Namespaces(directory, nursery, workers=workers, clock=clock, quota=settings.quota),
                     mailboxes=Mailboxes(), memory=Memory(), clock=clock, randomness=randomness,
                     open_to_all=settings.open_to_all,
+                    origin=settings.public_url.origin if settings.public_url else None,
                 )  # fmt: skip
                 task_status.started(running)
                 log.info("serving at %s", running.url)
@@ -100,13 +107,15 @@ def _announce(
 ) -> Running:
     everywhere = settings.host in WILDCARDS
     host = platform.node() or "localhost" if everywhere else settings.host
-    url = RelayUrl(host, bound_port(listeners[0]), pin_of(RelayKey(key.public)))
+    local = RelayUrl(host, bound_port(listeners[0]), pin_of(RelayKey(key.public)))
+    # The pin in a public URL spares devices the trust at first contact.
+    url = dataclasses.replace(settings.public_url, pin=local.pin) if settings.public_url else local
     write_private(directory.url, f"{url}\n".encode())
     token = None
     if not settings.open_to_all and not database.query_one("SELECT 1 FROM invite LIMIT 1"):
         token = make_invite(database, FIRST_INVITE_FOLDERS, randomness, clock.now())
         write_private(directory.invite, f"{token}\n".encode())
-    return Running(url, everywhere, token)
+    return Running(url, local, everywhere and settings.public_url is None, token)
 
 
 class Reception:
@@ -119,7 +128,7 @@ class Reception:
 
     async def receive(self, transport: trio.abc.Stream) -> None:
         """Serve one connection; nothing a client does ends more than its own connection."""
-        connection = Connection(self._services, transport, address_of(transport))
+        connection = Connection(self._services, transport, caller_of(transport))
         if self._count >= CONNECTIONS_MAX:
             self._make_room()
         if self._count >= CONNECTIONS_MAX + LEAVING:
@@ -141,16 +150,3 @@ class Reception:
             if not connection.logged_in:
                 connection.life.cancel()
                 return
-
-
-def address_of(transport: trio.abc.Stream) -> str:
-    """Who is at the other end, for limits and the log: an IPv4 address, an IPv6 /64, or `local`."""
-    if not isinstance(transport, trio.SocketStream):
-        return str(getattr(transport, "address", "local"))
-    try:
-        host: str = transport.socket.getpeername()[0]
-    except OSError:
-        return "gone"  # it left between accept and now; its first read says so
-    if host.startswith("::ffff:") and "." in host:
-        return host.removeprefix("::ffff:")
-    return ":".join(host.split("%")[0].split(":")[:4]) + "::/64" if ":" in host else host

@@ -1,9 +1,10 @@
-"""The one door to `ssl`: TLS 1.3 links to a relay, trusted by pinned key and nothing else.
+"""The one door to `ssl`: TLS 1.3 links to a relay, trusted by pinned key or, over a WebSocket, by the web's authorities.
 
 A relay shows a self-signed Ed25519 certificate made from its own key. The client turns the library's own checks off
 (there is no authority to ask) and compares the certificate's public key with the pin before it sends any application
-byte; without that comparison there is no trust at all. No tickets, no resumption, no older version. This module does
-not know what is said over the stream.
+byte; without that comparison there is no trust at all. A `wss` URL names a web server that stands before the relay:
+there the system's trust store (or SSL_CERT_FILE) vouches for the host name, and for nothing more. No tickets, no
+resumption, no older version. This module does not know what is said over the stream, only which carrier was agreed on.
 
 Trio's SSLStream reads its transport in small pieces; `_WideReads` lets it refill 256 KiB at once, and readers should
 ask for at most 64 KiB (measured: 1.4 GB/s so, 0.4–0.7 with the defaults or with larger reads).
@@ -29,6 +30,9 @@ from p2psync.net.urls import RelayUrl, pin_of
 from p2psync.seams import Randomness
 
 ALPN = "p2psync/1"
+"""Raw frames."""
+HTTP_ALPN = "http/1.1"
+"""WebSocket, and the relay's page."""
 REFILL_BYTES = 256 * 1024
 READ_BYTES = 64 * 1024
 
@@ -82,7 +86,7 @@ def make_certificate(seed: bytes, common_name: str, randomness: Randomness) -> b
 
 def server_context(seed: bytes, certificate: bytes) -> ssl.SSLContext:
     """The context of a listener that shows `certificate` (DER) and holds its key."""
-    context = _strict(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    context = _strict(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ALPN, HTTP_ALPN)
     context.num_tickets = 0
     _load_identity(context, seed, certificate)
     return context
@@ -93,13 +97,18 @@ def client_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    return _strict(context)
+    return _strict(context, ALPN)
 
 
-def _strict(context: ssl.SSLContext) -> ssl.SSLContext:
+def web_context() -> ssl.SSLContext:
+    """Checks a web server's certificate and host name against the system's trust store, or SSL_CERT_FILE's."""
+    return _strict(ssl.create_default_context(), HTTP_ALPN)
+
+
+def _strict(context: ssl.SSLContext, *protocols: str) -> ssl.SSLContext:
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.set_alpn_protocols([ALPN])
+    context.set_alpn_protocols(list(protocols))
     return context
 
 
@@ -143,16 +152,32 @@ async def open_client(transport: trio.abc.Stream, url: RelayUrl) -> tuple[TlsStr
     return stream, key
 
 
-async def open_server(transport: trio.abc.Stream, context: ssl.SSLContext) -> TlsStream:
-    """TLS with a client; LinkLost when it fails or the client speaks something else."""
+async def open_web_client(transport: trio.abc.Stream, url: RelayUrl) -> TlsStream:
+    """TLS to the web server of a `wss` URL. LinkLost says why it is not to be trusted or does not answer."""
+    stream: TlsStream = trio.SSLStream(
+        _WideReads(transport), web_context(), server_hostname=url.host, https_compatible=True
+    )
+    try:
+        await stream.do_handshake()
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        raise LinkLost(f"{url.place} did not complete TLS: {_reason(error)}") from error
+    if stream.selected_alpn_protocol() not in (HTTP_ALPN, None):
+        raise PeerError(f"the web server {url.place} does not speak {HTTP_ALPN}, which a WebSocket needs")
+    return stream
+
+
+async def open_server(transport: trio.abc.Stream, context: ssl.SSLContext) -> tuple[TlsStream, bool]:
+    """TLS with a client, and whether it speaks HTTP; LinkLost when it fails or the client speaks something else.
+
+    A reverse proxy (nginx) names no protocol towards the server behind it; a device always does.
+    """
     stream: TlsStream = trio.SSLStream(_WideReads(transport), context, server_side=True, https_compatible=True)
     try:
         await stream.do_handshake()
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise LinkLost(f"a client did not complete TLS: {_reason(error)}") from error
-    if stream.selected_alpn_protocol() != ALPN:
-        raise LinkLost("a client does not speak our protocol")
-    return stream
+    chosen = stream.selected_alpn_protocol()
+    return stream, chosen != ALPN
 
 
 def _leaf_key(certificate: bytes | None) -> RelayKey | None:
@@ -170,6 +195,8 @@ def _leaf_key(certificate: bytes | None) -> RelayKey | None:
 
 def _reason(error: BaseException) -> str:
     cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted here ({cause.verify_message})"
     if isinstance(cause, ssl.SSLError):
         return str(cause.reason or cause)
     return "the connection ended"

@@ -67,11 +67,12 @@ class Peer:
 
     def keeper(self, url: RelayUrl) -> RelayKeeper:
         """The keeper of the relay `url` names; a relay is known by its pin, whatever it is called today."""
-        keeper = self._keepers.get(url.pin)
+        name = url.pin or str(url).encode()
+        keeper = self._keepers.get(name)
         if keeper is None:
             outside = self.surroundings
             keeper = RelayKeeper(url, network=outside.network, clock=outside.clock, randomness=outside.randomness)
-            self._keepers[url.pin] = keeper
+            self._keepers[name] = keeper
             self._nursery.start_soon(keeper.run)
         return keeper
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 import trio
 
 from p2psync.errors import LinkLost, NobodyReachable, P2psyncError
-from p2psync.ids import FolderId
+from p2psync.ids import FolderId, RelayKey
 from p2psync.net.network import Network
 from p2psync.net.urls import RelayUrl
 from p2psync.node.failures import first_failure
@@ -62,6 +62,8 @@ class RelayKeeper:
     def __init__(self, url: RelayUrl, *, network: Network, clock: Clock, randomness: Randomness) -> None:
         self.url = url
         self.error: str | None = None
+        self.expected: RelayKey | None = None
+        """The relay's key, fixed at first contact or by a folder that knows it."""
         self._network, self._clock, self._randomness = network, clock, randomness
         self._attachments: list[Attachment] = []
         self._link: RelayLink | None = None
@@ -129,8 +131,10 @@ class RelayKeeper:
             started = trio.current_time()
             try:
                 async with open_relay_link(
-                    self.url, network=self._network, clock=self._clock, randomness=self._randomness
-                ) as link:
+                    self.url, network=self._network, clock=self._clock, randomness=self._randomness,
+                    expected=self.expected,
+                ) as link:  # fmt: skip
+                    self.expected = link.relay_key
                     await self._use(link)
                     self.error = None if link.error is None else str(link.error)
             except* P2psyncError as group:

@@ -57,7 +57,9 @@ class RunningFolder:
         self.attach(store)
 
     def keeper(self, store: StoreLocation) -> RelayKeeper:
-        return self.keepers(parse_relay_url(store.url))
+        keeper = self.keepers(parse_relay_url(store.url))
+        keeper.expected = keeper.expected or store.relay_key
+        return keeper
 
     async def link(self, store: StoreLocation) -> RelayLink:
         return await self.keeper(store).link()

@@ -6,62 +6,53 @@ the link is lost every call raises LinkLost, and the caller opens another.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 import trio
 
 from p2psync.crypto.signing import SigningKey
-from p2psync.errors import AccessRefused, LinkLost, P2psyncError, PeerError
+from p2psync.errors import AccessRefused, P2psyncError, PeerError
 from p2psync.ids import AccessKey, NamespaceId, RelayKey
 from p2psync.limits import LINK_CREDIT, MAILBOX_BYTES
 from p2psync.net.network import Network
-from p2psync.net.tls import open_client
-from p2psync.net.urls import RelayUrl, pin_of
+from p2psync.net.urls import RelayUrl
 from p2psync.seams import Clock, Randomness
 from p2psync.session.asking import Asker
+from p2psync.session.greeting import Greeting, greet_relay
 from p2psync.session.lanes import Ahead
 from p2psync.session.link import Link
 from p2psync.session.remote import RemoteStore
-from p2psync.wire.conversation import Speaker
-from p2psync.wire.faults import error_of
-from p2psync.wire.login import NONCE_BYTES, Right, check_hello, namespace_id, sign_creation, sign_login
+from p2psync.wire.login import Right, namespace_id, sign_creation, sign_login
 from p2psync.wire.messages import (
-    VERSION,
     Answer,
     Challenge,
     Claimed,
     ClaimMailbox,
-    ClientHello,
     CloseMailbox,
     Created,
     CreateNamespace,
     Done,
-    Failure,
     GetChallenge,
     Grant,
     LoggedIn,
     Login,
     NextMail,
     PutMail,
-    ServerHello,
     Side,
 )
-
-CONNECT_SECONDS = 30
-"""Connecting over a bad line takes seconds; a relay that does not finish TLS and hello in this time is not there."""
-
-T = TypeVar("T")
 
 
 class RelayLink:
     """An open link. Made by `open_relay_link`; usable from any number of tasks at once."""
 
-    def __init__(self, link: Link, asker: Asker, relay_key: RelayKey, features: tuple[str, ...]) -> None:
-        self._link, self._asker = link, asker
-        self.relay_key = relay_key
-        self.features = features
+    def __init__(self, greeting: Greeting, asker: Asker) -> None:
+        self._link, self._asker = greeting.link, asker
+        self.relay_key = greeting.relay_key
+        self.features = greeting.features
+        self.observed = greeting.observed
+        """The address and port the relay sees us from (port 0 when it does not know), or None."""
+        self._origin = greeting.origin
         self._owned: dict[NamespaceId, int] = {}
 
     async def create_namespace(self, owner: SigningKey, token: str | None = None) -> NamespaceId:
@@ -83,7 +74,7 @@ class RelayLink:
         """Open a channel to `namespace` with at most `right`. AccessRefused when the access list says otherwise."""
         challenge = await self._challenge()
         nonce, expiry = challenge.nonce, challenge.expiry
-        signature = sign_login(key, self.relay_key, namespace, right, nonce, expiry, None)
+        signature = sign_login(key, self.relay_key, namespace, right, nonce, expiry, self._origin)
         opened, _ = await self._asker.ask(
             lambda request: Login(
                 request=request, namespace=namespace, access_key=AccessKey(key.public), right=right, nonce=nonce,
@@ -150,16 +141,18 @@ class RelayLink:
 
 @asynccontextmanager
 async def open_relay_link(
-    url: RelayUrl, *, network: Network, clock: Clock, randomness: Randomness
+    url: RelayUrl, *, network: Network, clock: Clock, randomness: Randomness, expected: RelayKey | None = None
 ) -> AsyncIterator[RelayLink]:
     """Connect to the relay of `url` and prove who it is; the link is closed at the end of the block.
 
-    LinkLost: nobody answers there. PeerError: it is another relay, or speaks another protocol. `clock` is not asked
-    now: expiries of logins stand on the relay's clock.
+    `expected` is the key of an earlier contact: over `wss` nothing else tells one relay from another. LinkLost: nobody
+    answers there. PeerError: it is another relay, or speaks another protocol. `clock` is not asked now: expiries of
+    logins stand on the relay's clock.
     """
-    link, relay_key, features = await _within(CONNECT_SECONDS, url, lambda: _connect(url, network, randomness))
+    greeting = await greet_relay(url, network=network, randomness=randomness, expected=expected)
+    link = greeting.link
     asker = Asker(link)
-    relay_link = RelayLink(link, asker, relay_key, features)
+    relay_link = RelayLink(greeting, asker)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_carry, link, asker)
@@ -182,40 +175,3 @@ async def _carry(link: Link, asker: Asker) -> None:
         await link.run(asker.receive)
     finally:
         asker.end()
-
-
-async def _within(seconds: float, url: RelayUrl, work: Callable[[], Awaitable[T]]) -> T:
-    with trio.move_on_after(seconds):
-        return await work()
-    raise LinkLost(f"{url.place} did not answer within {seconds:.0f} seconds")
-
-
-async def _connect(url: RelayUrl, network: Network, randomness: Randomness) -> tuple[Link, RelayKey, tuple[str, ...]]:
-    transport = await network.connect(url.host, url.port)
-    try:
-        stream, shown = await open_client(transport, url)
-        link = Link(stream, Speaker.CLIENT, url.place)
-        relay_key, features = await _greet(link, randomness.bytes(NONCE_BYTES))
-        if relay_key != shown or pin_of(relay_key) != url.pin:
-            raise PeerError(f"{url.place} is not the relay this address names: it shows two different keys")
-        return link, relay_key, features
-    except BaseException:
-        await trio.aclose_forcefully(transport)
-        raise
-
-
-async def _greet(link: Link, nonce: bytes) -> tuple[RelayKey, tuple[str, ...]]:
-    link.outbox.say(ClientHello(versions=(VERSION,), features=(), nonce=nonce, origin=None))
-    try:
-        await link.outbox.flush()
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        raise LinkLost("the relay closed the link before the greeting") from None
-    match await link.next_message():
-        case ServerHello(version=version, features=features, relay_key=key, signature=signature):
-            if version != VERSION:
-                raise PeerError(f"the relay chose protocol version {version}, which was not offered")
-            check_hello(key, signature, nonce, None)
-            return key, features
-        case Failure(code=code, sentence=sentence):
-            raise error_of(code, sentence)
-    raise PeerError("the relay did not greet")

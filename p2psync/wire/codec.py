@@ -23,6 +23,7 @@ from p2psync.wire.messages import (
     KEY_BYTES_MAX,
     MAIL_INDEX_MAX,
     NAMEPLATE_MAX,
+    OBSERVED_BYTES_MAX,
     ORIGIN_BYTES_MAX,
     TOKEN_BYTES_MAX,
     Answer,
@@ -121,7 +122,7 @@ FORMS: dict[int, tuple[type[Any], dict[str, Reader]]] = {
     1: (ClientHello, {"versions": _items(_integer(1, 255), 16), "features": _FEATURES, "nonce": _data(NONCE_BYTES),
                       "origin": _optional(_text(ORIGIN_BYTES_MAX))}),
     2: (ServerHello, {"version": _integer(1, 255), "features": _FEATURES, "relay_key": _data(32),
-                      "signature": _data(64)}),
+                      "signature": _data(64), "observed": _optional(_text(OBSERVED_BYTES_MAX))}),
     3: (Credit, {"urgent": _integer(0, BODY_MAX), "bulk": _integer(0, BODY_MAX)}),
     4: (Urgent, {"request": _REQUEST, "last": _flag}),
     5: (Bulk, {"request": _REQUEST, "last": _flag}),
@@ -160,9 +161,9 @@ FORMS: dict[int, tuple[type[Any], dict[str, Reader]]] = {
     60: (CloseMailbox, {"request": _REQUEST, "nameplate": _PLATE}),
 }  # fmt: skip
 NUMBERS: dict[type[Any], int] = {kind: number for number, (kind, _) in FORMS.items()}
-_OPTIONAL = {(kind, name) for kind in NUMBERS for name in ("origin", "token", "right", "length", "wanted")} - {
-    (Login, "right")
-}
+_OPTIONAL = {
+    (kind, name) for kind in NUMBERS for name in ("origin", "observed", "token", "right", "length", "wanted")
+} - {(Login, "right")}
 
 
 def encode_message(message: Message) -> bytes:

@@ -20,6 +20,7 @@ KEY_BYTES_MAX = 160
 """The longest object key, an entry's, has 149 bytes."""
 ORIGIN_BYTES_MAX = 256
 TOKEN_BYTES_MAX = 128
+OBSERVED_BYTES_MAX = 64
 BODY_MAX = 1 << 30
 """Bound on any announced size; what one request may carry is bounded where it is served."""
 NAMEPLATE_MAX = 99_999
@@ -43,10 +44,13 @@ class ClientHello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerHello:
+    """`observed` is where the relay sees the client, as host:port with port 0 when it does not know it."""
+
     version: int
     features: tuple[str, ...]
     relay_key: RelayKey
     signature: bytes
+    observed: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

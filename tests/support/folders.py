@@ -19,10 +19,11 @@ WAIT_SECONDS = 240.0
 class SharedFolder:
     """Devices `a`, `b`, … of one machine share one folder; each has its tree in a directory of its own name."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, *options: str) -> None:
         self.machine = machine
-        self.url = machine.relay("--open", "--json")
-        self.port = int(self.url.split("/")[2].rsplit(":", 1)[1])
+        self.url = machine.relay("--open", "--json", *options)
+        local = machine.relay_process.first_json(lambda said: "local_url" in said)["local_url"]
+        self.port = int(local.split("/")[2].rsplit(":", 1)[1])
         self.processes: dict[str, Process] = {}
 
     def root(self, device: str) -> Path:
@@ -72,10 +73,11 @@ class SharedFolder:
 
 
 @contextmanager
-def shared_folder(directory: Path) -> Iterator[SharedFolder]:
+def shared_folder(directory: Path, *options: str) -> Iterator[SharedFolder]:
+    """`options` are the relay's."""
     machine = Machine(directory)
     try:
-        yield SharedFolder(machine)
+        yield SharedFolder(machine, *options)
     finally:
         machine.stop()
 

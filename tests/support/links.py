@@ -13,6 +13,7 @@ import trio.testing
 
 from p2psync.errors import LinkLost, UserError
 from p2psync.net.network import Network, TcpNetwork
+from p2psync.net.urls import RelayUrl
 from p2psync.net.workers import InlineWorkers, ThreadWorkers
 from p2psync.seams import Clock, Randomness, SystemClock, Workers
 from relay.server import Running, Settings, run_relay
@@ -217,9 +218,10 @@ async def running_relay(
     open_to_all: bool = True,
     quota: int | None = None,
     port: int = 0,
+    public_url: RelayUrl | None = None,
 ) -> AsyncIterator[Running]:
     """A relay in this process: over TCP on 127.0.0.1, or in `network`. Stopped at the end of the block."""
-    settings = Settings(directory, "127.0.0.1", port, open_to_all=open_to_all, quota=quota)
+    settings = Settings(directory, "127.0.0.1", port, open_to_all=open_to_all, quota=quota, public_url=public_url)
     inline = isinstance(network, MemoryNetwork)
 
     async def serve(task_status: trio.TaskStatus[Running]) -> None:

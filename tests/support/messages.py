@@ -12,7 +12,10 @@ _PACK = "p/" + "ab" * 32
 EXAMPLES: tuple[m.Message, ...] = (
     m.ClientHello(versions=(1,), features=("later",), nonce=_NONCE, origin=None),
     m.ClientHello(versions=(1, 2), features=(), nonce=_NONCE, origin="wss://relay.example"),
-    m.ServerHello(version=1, features=(), relay_key=RelayKey(_KEY), signature=_SIGNATURE),
+    m.ServerHello(version=1, features=(), relay_key=RelayKey(_KEY), signature=_SIGNATURE, observed=None),
+    m.ServerHello(
+        version=1, features=("presence",), relay_key=RelayKey(_KEY), signature=_SIGNATURE, observed="203.0.113.9:40001"
+    ),
     m.Credit(urgent=16384, bulk=4194304),
     m.Urgent(request=7, last=True),
     m.Bulk(request=8, last=False),

@@ -42,7 +42,8 @@ async def tls_pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
     found: dict[str, trio.abc.Stream] = {}
 
     async def serve() -> None:
-        found["server"] = await tls.open_server(far, server_context())
+        found["server"], http = await tls.open_server(far, server_context())
+        assert not http
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve)
@@ -86,7 +87,7 @@ async def test_another_relays_key_is_refused_before_any_application_byte() -> No
     heard: list[bytes] = []
 
     async def impostor() -> None:
-        stream = await tls.open_server(far, server_context(b"i" * 32))
+        stream, _ = await tls.open_server(far, server_context(b"i" * 32))
         try:
             heard.append(bytes(await stream.receive_some()))
         except trio.BrokenResourceError:
@@ -100,24 +101,34 @@ async def test_another_relays_key_is_refused_before_any_application_byte() -> No
     assert heard == [b""]
 
 
-@pytest.mark.parametrize("alpn", [["http/1.1"], []])
-async def test_another_protocol_is_refused_by_both_ends(alpn: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("alpn", "http"), [(["http/1.1"], True), (["h2", "http/1.1"], True), ([], True), (["p2psync/1"], False)]
+)
+async def test_the_carrier_is_told_by_the_protocol_named(alpn: list[str], http: bool) -> None:
     near, far = await memory_pair()
-    stranger = tls.client_context()
-    stranger.set_alpn_protocols(alpn)
-
-    async def client() -> None:
-        stream = trio.SSLStream(near, stranger)
-        try:
-            await stream.do_handshake()
-        except trio.BrokenResourceError:
-            pass  # refused already in the handshake
-
+    client = tls.client_context()
+    client.set_alpn_protocols(alpn)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(client)
-        with pytest.raises(LinkLost):
-            await tls.open_server(far, server_context())
-        await trio.aclose_forcefully(far)
+        nursery.start_soon(trio.SSLStream(near, client).do_handshake)
+        assert (await tls.open_server(far, server_context()))[1] is http
+
+
+async def test_a_device_refuses_a_server_of_another_protocol() -> None:
+    near, far = await memory_pair()
+    web = server_context()
+    web.set_alpn_protocols(["http/1.1"])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_quiet_handshake, trio.SSLStream(far, web, server_side=True))
+        with pytest.raises((PeerError, LinkLost)):
+            await tls.open_client(near, URL)
+        await trio.aclose_forcefully(near)
+
+
+async def _quiet_handshake(stream: trio.SSLStream[trio.abc.Stream]) -> None:
+    try:
+        await stream.do_handshake()
+    except trio.BrokenResourceError:
+        pass  # refused
 
 
 async def test_tls_1_2_is_refused() -> None:
@@ -187,6 +198,7 @@ def test_a_relay_url_survives_its_text(host: str) -> None:
         ("p2p://relay.example/", "file 'url'"),
         ("relay.example:22443", "must look like"),
         ("https://relay.example/#abc", "must look like"),
+        ("ws://relay.example/", "must look like"),
         ("p2p://relay.example/#abc", "mistyped"),
         ("p2p://relay.example/#" + "a" * 51 + "1", "mistyped"),
         ("p2p://relay.example:99999/#a", "cannot be read"),

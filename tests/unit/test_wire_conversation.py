@@ -18,7 +18,7 @@ from p2psync.wire.messages import Bulk, ClientHello, Ping, ServerHello, Urgent
 from tests.support.messages import EXAMPLES
 
 HELLO = ClientHello(versions=(1,), features=(), nonce=bytes(32), origin=None)
-WELCOME = ServerHello(version=1, features=(), relay_key=RelayKey(bytes(32)), signature=bytes(64))
+WELCOME = ServerHello(version=1, features=(), relay_key=RelayKey(bytes(32)), signature=bytes(64), observed=None)
 
 
 def ready_pair() -> tuple[Conversation, Conversation]:

@@ -1,0 +1,95 @@
+"""A real nginx with the configuration we ship, before a real relay: two devices share a folder through it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.folders import shared_folder
+from tests.support.web import WebIdentity, make_web_identity
+
+SITE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
+
+
+def free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port: int = chosen.getsockname()[1]
+        return port
+
+
+def shipped_site(identity: WebIdentity, port: int, relay_port: int) -> str:
+    """The file in deploy/ with this machine's names in it, and nothing else changed."""
+    text = SITE.read_text()
+    for old, new in (
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("/etc/letsencrypt/live/relay.example.org/fullchain.pem", str(identity.certificate)),
+        ("/etc/letsencrypt/live/relay.example.org/privkey.pem", str(identity.key)),
+        ("https://127.0.0.1:22443", f"https://127.0.0.1:{relay_port}"),
+    ):
+        text, count = re.subn(re.escape(old), new, text)
+        assert count
+    return text
+
+
+@contextmanager
+def running_nginx(directory: Path, identity: WebIdentity, port: int, relay_port: int) -> Iterator[None]:
+    for name in ("body", "proxy", "fastcgi", "uwsgi", "scgi"):
+        (directory / name).mkdir(parents=True)
+    paths = "\n".join(
+        f"{what}_temp_path {directory / name};"
+        for what, name in (
+            ("client_body", "body"), ("proxy", "proxy"), ("fastcgi", "fastcgi"), ("uwsgi", "uwsgi"), ("scgi", "scgi"),
+        )
+    )  # fmt: skip
+    configuration = directory / "nginx.conf"
+    user = "user root;" if os.geteuid() == 0 else ""
+    configuration.write_text(
+        f"{user} daemon off; pid {directory}/pid; error_log {directory}/error.log;\nevents {{}}\n"
+        f"http {{\naccess_log off;\n{paths}\n{shipped_site(identity, port, relay_port)}\n}}\n"
+    )
+    with (directory / "output").open("wb") as output:
+        process = subprocess.Popen(["nginx", "-p", str(directory), "-c", str(configuration)], stderr=output)
+    try:
+        end = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except ConnectionRefusedError:
+                assert process.poll() is None and time.monotonic() < end, (directory / "output").read_text()
+                time.sleep(0.02)
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.slow
+def test_two_devices_share_through_nginx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("nginx") is None:
+        pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
+    identity = make_web_identity(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(identity.authority))
+    port, content = free_port(), os.urandom(2_000_000)
+    public = f"wss://127.0.0.1:{port}/p2psync"
+    with shared_folder(tmp_path, "--public-url", public) as folder:
+        assert folder.url.startswith(public + "#")
+        with running_nginx(tmp_path / "nginx", identity, port, folder.port):
+            (folder.root("a") / "big").write_bytes(content)
+            folder.share()
+            folder.join()
+            folder.sync()
+            assert (folder.root("b") / "big").read_bytes() == content
+            (folder.root("b") / "back").write_text("and back")
+            folder.sync()
+            assert (folder.root("a") / "back").read_text() == "and back"
