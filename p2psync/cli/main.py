@@ -56,7 +56,10 @@ app = typer.Typer(
 folder_app = typer.Typer(help="The folders of this device.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(folder_app, name="folder")
 
-SomePath = Annotated[Path, typer.Argument(help="The directory.", show_default=False)]
+SomeCode = Annotated[
+    str | None, typer.Argument(help="The pairing code; asked for if absent.", show_default=False, metavar="CODE")
+]
+SomePath = Annotated[Path, typer.Argument(help="The directory.", show_default=False, metavar="PATH")]
 _STORE = Annotated[
     list[str] | None, typer.Option("--store", envvar="P2PSYNC_STORE", help="A further store (relays only so far).")
 ]
@@ -86,8 +89,8 @@ def share(
 
 @app.command()
 def join(
-    code: Annotated[str | None, typer.Argument(help="The pairing code; asked for if absent.", show_default=False)] = None,
-    path: Annotated[Path | None, typer.Argument(help="Where the folder goes.", show_default=False)] = None,
+    code: SomeCode = None,
+    path: Annotated[Path | None, typer.Argument(help="Where the folder goes.", show_default=False, metavar="PATH")] = None,
     home: HomeOption = None, relay: RelayOption = None, links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False,
     listen: ListenOption = "none", gui_address: GuiOption = "none", as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -206,7 +209,9 @@ def version(as_json: JsonOption = False) -> None:
 
 @app.command()
 def demo(
-    path: Annotated[Path | None, typer.Argument(help="A directory to show it with (copied first).")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(help="A directory to show it with (copied first).", metavar="PATH")
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", envvar="P2PSYNC_KEEP", help="Leave everything in place afterwards.")
     ] = False,
@@ -263,7 +268,7 @@ def report(error: BaseException) -> int:
         print(error.format_message())  # typer's help for a command without arguments: our own text
         return UsageError.exit_code
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a wrong command line, found by typer
-        print(f"p2psync: {clean(error.format_message())}; see p2psync --help", file=sys.stderr)
+        print(f"p2psync: {clean(error.format_message()).rstrip('.')}; see p2psync --help", file=sys.stderr)
         return int(error.exit_code)
     failure = first_failure(error)
     if failure is None or os.environ.get("P2PSYNC_DEBUG") == "1":
