@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from p2psync.catalog.placed import PlacedFiles
-from p2psync.catalog.rows import columns, decode_vector, encode_vector, path_of
+from p2psync.catalog.rows import columns, decode_vector, encode_vector, path_of, prefix
 from p2psync.errors import BugError
-from p2psync.ids import FeedId
+from p2psync.ids import ChunkId, FeedId
 from p2psync.index.merge import DerivedCopy, Outcome, add_version, decide, derive_copies
 from p2psync.index.paths import Path
 from p2psync.index.records import decode_version
@@ -30,6 +30,8 @@ class Wanted:
     size: int
     vector: Vector
     source: Path | None
+    chunk: ChunkId | None
+    """The first chunk of its content, if it has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,29 +168,30 @@ class Versions:
 
     def _set_wanted(self, path: Path, version: Version, vector: Vector, source: Path | None) -> None:
         self._db.execute(
-            "INSERT INTO wanted (dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (dir, name) DO UPDATE SET feed = excluded.feed,"
-            " seq = excluded.seq, idx = excluded.idx, kind = excluded.kind, size = excluded.size,"
+            "INSERT INTO wanted (dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name, chunk)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (dir, name) DO UPDATE SET feed = excluded.feed,"
+            " seq = excluded.seq, idx = excluded.idx, kind = excluded.kind, size = excluded.size, chunk = excluded.chunk,"
             " vector = excluded.vector, source_dir = excluded.source_dir, source_name = excluded.source_name",
             (
                 *columns(path), version.dot.feed, version.dot.seq, version.dot.index, version.kind, version.size,
                 encode_vector(vector), *(columns(source) if source is not None else (None, None)),
+                version.content.chunks[:32] or None,
             ),
         )  # fmt: skip
         self.check_need(path)
 
     # What is wanted, and what follows for the disk.
 
-    _WANTED = "dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name"
+    _WANTED = "dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name, chunk"
 
     def wanted(self, path: Path) -> Wanted | None:
         row = self._db.query_one(f"SELECT {self._WANTED} FROM wanted WHERE dir = ? AND name = ?", columns(path))
         if row is None:
             return None
-        directory, name, feed, seq, index, kind, size, vector, source_dir, source_name = row
+        directory, name, feed, seq, index, kind, size, vector, source_dir, source_name, chunk = row
         source = None if source_dir is None else path_of(source_dir, source_name)
         dot = Dot(FeedId(feed), seq, index)
-        return Wanted(path_of(directory, name), dot, Kind(kind), size, decode_vector(vector), source)
+        return Wanted(path_of(directory, name), dot, Kind(kind), size, decode_vector(vector), source, chunk)
 
     def wanted_version(self, wanted: Wanted) -> Version:
         """The version behind a wanted row; for a derived copy, the loser as it stands at its source path."""
@@ -207,11 +210,16 @@ class Versions:
         else:
             needed = placed is None or placed.dot != wanted.dot or placed.vector != wanted.vector
         if needed:
+            chunk = wanted.chunk if wanted is not None else None
             self._db.execute(
-                "INSERT INTO need (dir, name, live, size) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (dir, name) DO UPDATE SET live = excluded.live, size = excluded.size",
-                (*columns(path), live, wanted.size if wanted is not None and live else 0),
-            )
+                "INSERT INTO need (dir, name, live, size, chunk, prefix) VALUES (?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (dir, name) DO UPDATE SET live = excluded.live, size = excluded.size,"
+                " chunk = excluded.chunk, prefix = excluded.prefix",
+                (
+                    *columns(path), live, wanted.size if wanted is not None and live else 0,
+                    chunk, None if chunk is None else prefix(chunk),
+                ),
+            )  # fmt: skip
         else:
             self._db.execute("DELETE FROM need WHERE dir = ? AND name = ?", columns(path))
 
@@ -221,8 +229,22 @@ class Versions:
 
     def needs(self, live: bool, after: int, limit: int = 1000) -> list[Need]:
         """Queued paths with id above `after`, oldest first."""
+        return self._needs("", live, after, limit)
+
+    def needs_with_source(self, after: int, limit: int = 1000) -> list[Need]:
+        """Like `needs` of what is alive, without those whose first chunk nothing can give yet."""
+        return self._needs(
+            " AND (prefix IS NULL"
+            " OR EXISTS (SELECT 1 FROM location WHERE location.prefix = need.prefix)"
+            " OR EXISTS (SELECT 1 FROM inline_chunk WHERE inline_chunk.chunk = need.chunk)"
+            " OR EXISTS (SELECT 1 FROM file_chunk WHERE file_chunk.prefix = need.prefix)"
+            " OR EXISTS (SELECT 1 FROM list_chunk WHERE list_chunk.chunk = need.chunk))",
+            True, after, limit,
+        )  # fmt: skip
+
+    def _needs(self, condition: str, live: bool, after: int, limit: int) -> list[Need]:
         rows = self._db.query(
-            "SELECT id, dir, name, live, size FROM need WHERE live = ? AND id > ? ORDER BY id LIMIT ?",
+            f"SELECT id, dir, name, live, size FROM need WHERE live = ? AND id > ?{condition} ORDER BY id LIMIT ?",
             (live, after, limit),
         )
         return [

@@ -62,7 +62,10 @@ class Applying:
         for live in (True, False):
             after = 0
             while True:
-                needs = await context.workers.run(context.catalog.versions.needs, live, after)
+                if live:
+                    needs = await context.workers.run(context.catalog.versions.needs_with_source, after)
+                else:
+                    needs = await context.workers.run(context.catalog.versions.needs, False, after)
                 if not needs:
                     break
                 after = needs[-1].id

@@ -44,6 +44,7 @@ CREATE TABLE wanted (
     dir BLOB NOT NULL, name BLOB NOT NULL, feed BLOB NOT NULL, seq INTEGER NOT NULL, idx INTEGER NOT NULL,
     kind INTEGER NOT NULL, size INTEGER NOT NULL, vector BLOB NOT NULL,
     source_dir BLOB, source_name BLOB,
+    chunk BLOB, -- the first chunk of its content, if it has any
     PRIMARY KEY (dir, name)
 ) WITHOUT ROWID;
 CREATE INDEX wanted_source ON wanted (source_dir, source_name) WHERE source_dir IS NOT NULL;
@@ -89,6 +90,7 @@ CREATE TABLE list_chunk (chunk BLOB PRIMARY KEY, data BLOB NOT NULL);
 -- Work queues: they live here, so that memory does not grow with the folder.
 CREATE TABLE need (
     id INTEGER PRIMARY KEY, dir BLOB NOT NULL, name BLOB NOT NULL, live INTEGER NOT NULL, size INTEGER NOT NULL,
+    chunk BLOB, prefix INTEGER, -- the first chunk: while nothing can give that one, the path is not looked at
     UNIQUE (dir, name)
 );
 CREATE INDEX need_order ON need (live, id);
