@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from p2psync.catalog.placed import PlacedFiles
 from p2psync.catalog.rows import columns, decode_vector, encode_vector, path_of, prefix
+from p2psync.crypto.hashing import content_hash
 from p2psync.errors import BugError
 from p2psync.ids import ChunkId, FeedId
 from p2psync.index.merge import DerivedCopy, Outcome, add_version, decide, derive_copies
@@ -226,6 +227,14 @@ class Versions:
     def queue(self, path: Path) -> None:
         """Queue a path whose content is right but not its mode or modification time."""
         self._db.execute("INSERT OR IGNORE INTO need (dir, name, live, size) VALUES (?, ?, 1, 0)", columns(path))
+
+    def is_needed(self, path: Path) -> bool:
+        """Whether a path is queued; a long name may also be given by the hash its temp is called after."""
+        if self._db.scalar("SELECT 1 FROM need WHERE dir = ? AND name = ?", columns(path)):
+            return True
+        directory, name = columns(path)
+        long = self._db.query("SELECT name FROM need WHERE dir = ? AND length(name) > ?", (directory, len(name)))
+        return any(content_hash(held).hex().encode() == name for (held,) in long)
 
     def needs(self, live: bool, after: int, limit: int = 1000) -> list[Need]:
         """Queued paths with id above `after`, oldest first."""

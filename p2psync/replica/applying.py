@@ -18,14 +18,17 @@ from p2psync.index.versions import Kind
 from p2psync.planner.steps import Step
 from p2psync.replica.assembly import Assembly
 from p2psync.replica.context import Context
+from p2psync.replica.failures import only_failure
 from p2psync.replica.fetcher import Fetcher
 from p2psync.replica.materialiser import Materialiser, Plan, as_placed, plan_path
 from p2psync.replica.publisher import file_rows
+from p2psync.replica.recovery import recover
 from p2psync.replica.scanner import fingerprint_of
 
 _GROUP = 512
 """Files placed under one pair of syncs."""
 _DISK_RETRY_SECONDS = 5.0
+_MOVED_RETRY_SECONDS = 0.5
 
 
 class Applying:
@@ -38,17 +41,19 @@ class Applying:
 
     async def run(self) -> None:
         """Work until cancelled; a refusing disk is shown and tried again."""
-        context = self._context
+        context, interrupted = self._context, False
         while True:
             seen = context.work_arrived.count
             self.busy = True
             try:
-                progress = await self._round()
+                if interrupted:
+                    await context.workers.run(recover, context)
+                progress, interrupted = await self._round(), False
                 context.set_trouble("disk", None)
                 wait = self._fetcher.retry_after
-            except StorageError as error:
-                context.set_trouble("disk", str(error))
-                progress, wait = 0, _DISK_RETRY_SECONDS
+            except (StorageError, OSError, ExceptionGroup) as error:
+                progress, interrupted = 0, True
+                wait = self._after_refusal(error)
             context.rescan(set(context.dirty))
             if progress:
                 continue
@@ -56,6 +61,17 @@ class Applying:
             context.changed.notify()
             with trio.move_on_after(wait if wait is not None else float("inf")):
                 await context.work_arrived.wait(seen)
+
+    def _after_refusal(self, error: Exception) -> float:
+        """Show why the disk refused; seconds until the next try. Raises again what is no refusal of the disk."""
+        failure = only_failure(error, (StorageError, OSError))
+        if failure is None:
+            raise error
+        self._context.dirty.add(())
+        if isinstance(failure, StorageError):
+            self._context.set_trouble("disk", str(failure))
+            return _DISK_RETRY_SECONDS
+        return _MOVED_RETRY_SECONDS  # a directory went away or changed its kind between planning and doing
 
     async def _round(self) -> int:
         context, progress = self._context, 0
@@ -72,7 +88,17 @@ class Applying:
                 progress += await (self._apply_live(needs) if live else self._apply_deletions(needs))
                 context.changed.notify()
         await context.workers.run(self._materialiser.finish)
+        if context.temps:
+            await context.workers.run(self._remove_stale_temps)
         return progress
+
+    def _remove_stale_temps(self) -> None:
+        """Between rounds nothing is being assembled: what no queued path needs was given up."""
+        context = self._context
+        while context.temps:
+            path = context.temps.pop()
+            if not context.catalog.versions.is_needed(path):
+                context.filesystem.remove_temp(path)
 
     async def _apply_deletions(self, needs: Sequence[Need]) -> int:
         def work() -> int:
@@ -121,19 +147,21 @@ class Applying:
         plan.rows = rows or b""
 
     def _plan_live(self, needs: Sequence[Need]) -> list[Plan]:
-        plans = []
-        for need in needs:
-            plan = self._plan(need)
-            if plan is not None and self._prepared(plan):
-                plans.append(plan)
-        return plans
+        return [plan for need in needs if (plan := self._plan(need)) is not None]
 
     def _plan(self, need: Need) -> Plan | None:
-        plan = plan_path(self._context, need.path)
-        if plan.step is Step.LOOK:
-            self._context.dirty.add(need.path[:-1])
+        """What to do about a queued path, ready to be done; None when it must wait. One bad path stops no other."""
+        context = self._context
+        try:
+            plan = plan_path(context, need.path)
+            if plan.step is Step.LOOK:
+                context.dirty.add(need.path[:-1])
+                return None
+            return plan if self._prepared(plan) else None
+        except OSError as error:
+            context.set_trouble_quietly(show(need.path), f"{show(need.path)} cannot be written: {error.strerror}")
+            context.dirty.add(need.path[:-1])
             return None
-        return plan
 
     def _prepared(self, plan: Plan) -> bool:
         """Get a plan ready to carry out or fetch for; False when it must wait."""

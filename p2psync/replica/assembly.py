@@ -35,6 +35,8 @@ class Assembly:
     chunks: list[tuple[ChunkId, int, int]] = field(default_factory=list)
     """(id, offset, length)."""
     missing: set[int] = field(default_factory=set)
+    inode: int | None = None
+    """The temp it is put together in: if another file stands there later, what was written is gone."""
 
     @property
     def complete(self) -> bool:
@@ -60,27 +62,37 @@ class Assembler:
                 assembly.chunks.append((ChunkId(chunk), offset, length))
                 offset += length
             assembly.missing = set(range(len(assembly.chunks)))
-            if self._context.filesystem.temp_stat(plan.path) is not None:
-                self._resume(assembly)
-            for index in assembly.missing:
-                self.wanted.setdefault(assembly.chunks[index][0], []).append((assembly, index))
-            if assembly.complete:
-                self.seal(assembly)
-                done.append(assembly)
+            with self._set_aside_if_refused(assembly):
+                if self._context.filesystem.temp_stat(plan.path) is not None:
+                    self._resume(assembly)
+                if assembly.complete and self.seal(assembly):
+                    done.append(assembly)
+                for index in assembly.missing:
+                    self.wanted.setdefault(assembly.chunks[index][0], []).append((assembly, index))
         return done
+
+    @contextmanager
+    def _set_aside_if_refused(self, assembly: Assembly) -> Iterator[None]:
+        """One file that cannot be written (name too long, no permission, directory gone) does not stop the others."""
+        path = assembly.plan.path
+        try:
+            yield
+        except OSError as error:
+            self._context.set_trouble_quietly(show(path), f"{show(path)} cannot be written: {error.strerror}")
+            self._context.dirty.add(path[:-1])
 
     def _resume(self, assembly: Assembly) -> None:
         """A temp left by an earlier try is worth the chunks in it that still verify."""
         filesystem, path, generation = self._context.filesystem, assembly.plan.path, self._generation(assembly)
         try:
             with filesystem.open_temp(path, False) as temp:
-                size = temp.stat().size
+                size, assembly.inode = temp.stat().size, temp.stat().inode
                 for index, (chunk, offset, length) in enumerate(assembly.chunks):
                     if offset + length <= size and generation.chunk_id(temp.read(offset, length)) == chunk:
                         assembly.missing.discard(index)
-        except (OSError, NotRegularFile):
+        except (FileNotFoundError, NotRegularFile):
             filesystem.remove_temp(path)
-            assembly.missing = set(range(len(assembly.chunks)))
+            assembly.missing, assembly.inode = set(range(len(assembly.chunks))), None
 
     def _generation(self, assembly: Assembly) -> Generation:
         version = assembly.plan.version
@@ -93,20 +105,32 @@ class Assembler:
             targets = self.wanted.pop(chunk, [])
         done = []
         for assembly, index in targets:
-            if len(assembly.chunks) == 1:
-                self.seal(assembly, plain)
-                assembly.missing.clear()
-                done.append(assembly)
-                continue
-            with self._temp(assembly.plan.path) as temp:
-                temp.write(plain, assembly.chunks[index][1])
-            with self._lock:
-                assembly.missing.discard(index)
-                complete = assembly.complete
-            if complete:
-                self.seal(assembly)
-                done.append(assembly)
+            with self._set_aside_if_refused(assembly):
+                if self._write(assembly, index, plain):
+                    done.append(assembly)
         return done
+
+    def _write(self, assembly: Assembly, index: int, plain: Plaintext) -> bool:
+        """Write one chunk of one file; True when that completed it."""
+        if len(assembly.chunks) == 1:
+            assembly.missing.clear()
+            return self.seal(assembly, plain)
+        with self._temp(assembly.plan.path) as temp:
+            if not self._same_temp(assembly, temp):
+                return False
+            temp.write(plain, assembly.chunks[index][1])
+        with self._lock:
+            assembly.missing.discard(index)
+            complete = assembly.complete
+        return complete and self.seal(assembly)
+
+    def _same_temp(self, assembly: Assembly, temp: TempFile) -> bool:
+        """Whether this is still the file that earlier chunks went into; if somebody removed it, the next round resumes."""
+        inode = temp.stat().inode
+        with self._lock:
+            if assembly.inode is None:
+                assembly.inode = inode
+            return assembly.inode == inode
 
     @contextmanager
     def _temp(self, path: Path, *, new: bool = False) -> Iterator[TempFile]:
@@ -120,16 +144,22 @@ class Assembler:
                 continue
         raise StorageError(f"the temporary file of {show(path)} comes and goes; is another program cleaning up there?")
 
-    def seal(self, assembly: Assembly, plain: Plaintext | None = None) -> None:
-        """Give a complete temp its size, mode and time, and note what it looks like; `plain` is a whole small file."""
+    def seal(self, assembly: Assembly, plain: Plaintext | None = None) -> bool:
+        """Give a complete temp its size, mode and time, and note what it looks like; `plain` is a whole small file.
+
+        False when the temp is not the one that was filled.
+        """
         version = assembly.plan.version
         assert version is not None
         with self._temp(assembly.plan.path, new=plain is not None) as temp:
             if plain is not None:
                 temp.write(plain, 0)
+            elif assembly.chunks and not self._same_temp(assembly, temp):
+                return False
             temp.truncate(version.size)
             temp.set_meta(version.mode, version.mtime_ns)
             assembly.plan.temp = fingerprint_of(temp.stat())
+        return True
 
     # Local sources.
 

@@ -69,6 +69,8 @@ class Context:
     uploader: trio.Lock = field(default_factory=trio.Lock)
     """Held by the one exchange that uploads new content."""
     dirty: set[Path] = field(default_factory=set)
+    temps: set[Path] = field(default_factory=set)
+    """Paths whose temp files the scanner has seen: those nobody needs any more are removed between rounds."""
     trouble: dict[str, str] = field(default_factory=dict)
     """Standing troubles by subject (a disk, a pack at a store), one sentence each, until they pass."""
 

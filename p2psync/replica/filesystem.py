@@ -41,6 +41,7 @@ SYNCFS_FROM = 32
 
 TEMP_PREFIX = b".p2psync."
 TEMP_SUFFIX = b".tmp"
+ASIDE_SUFFIX = b".tmp.aside.tmp"
 _TEMP_NAME_MAX = 240
 """Longest name whose temp name still fits 255 bytes."""
 
@@ -180,6 +181,16 @@ def temp_name(name: bytes) -> bytes:
 def temp_path(path: Path) -> Path:
     """Path of the temp that stands in for `path`."""
     return (*path[:-1], temp_name(path[-1]))
+
+
+def temp_target(name: bytes) -> bytes | None:
+    """The name a temp of ours stands in for (its hash, when that name is long); None for any other file.
+
+    A file that a renaming in steps has put aside is none: it may be the only copy of the user's.
+    """
+    if not is_temp_name(name) or name.endswith(ASIDE_SUFFIX):
+        return None
+    return name[len(TEMP_PREFIX) : -len(TEMP_SUFFIX)] or None
 
 
 def is_temp_name(name: bytes) -> bool:

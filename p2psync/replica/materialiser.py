@@ -110,11 +110,7 @@ class Materialiser:
     def place(self, plans: Sequence[Plan]) -> int:
         """Bring a group into place; returns how many succeeded. Temps of WRITE and LINK plans are complete."""
         context = self._context
-        for plan in plans:
-            if plan.step not in (Step.WRITE, Step.LINK):
-                # What an abandoned download left must not be taken for a displaced edit by a recovery.
-                context.filesystem.remove_temp(plan.path)
-        plans = [plan for plan in plans if self._temp_is_there(plan)]
+        plans = [plan for plan in plans if self._temp_is_right(plan)]
         self._sync([temp_path(plan.path) for plan in plans if plan.step in (Step.WRITE, Step.LINK)])
         self._batch += 1
         with context.catalog.transaction():
@@ -142,12 +138,20 @@ class Materialiser:
         self._unsynced = set()
         self._context.catalog.intents.clear(self._batch)
 
-    def _temp_is_there(self, plan: Plan) -> bool:
-        """Somebody may have removed the directory, and our temp with it, while we fetched."""
-        if plan.step not in (Step.WRITE, Step.LINK) or self._context.filesystem.temp_stat(plan.path) is not None:
-            return True
-        self._context.dirty.add(plan.path[:-1])
-        return False
+    def _temp_is_right(self, plan: Plan) -> bool:
+        """A file has its temp (somebody may have removed the directory meanwhile), every other step has none.
+
+        What an abandoned download left must not be taken for a displaced edit by a recovery.
+        """
+        filesystem = self._context.filesystem
+        if plan.step in (Step.WRITE, Step.LINK):
+            if filesystem.temp_stat(plan.path) is not None:
+                return True
+            self._context.dirty.add(plan.path[:-1])
+            return False
+        if filesystem.temp_stat(plan.path) is not None:
+            filesystem.remove_temp(plan.path)
+        return True
 
     def _sync(self, temps: list[Path]) -> None:
         """Make temps, and the renames of the last group, durable. A directory that is gone leaves it to its parent."""

@@ -22,8 +22,19 @@ def recover(context: Context) -> int:
     with context.tree, context.catalog.transaction():
         for intent in intents:
             _settle(context, intent)
+    # What a killed process renamed is visible, but a power cut could still undo it: the intent goes only after a sync.
+    places = {_nearest_directory(context, intent.path) for intent in intents}
+    if places:
+        context.filesystem.sync(sorted(places))
         context.catalog.intents.clear(context.catalog.intents.last_batch())
     return len(intents)
+
+
+def _nearest_directory(context: Context, path: Path) -> Path:
+    path = path[:-1]
+    while path and context.filesystem.stat(path) is None:
+        path = path[:-1]
+    return path
 
 
 def _settle(context: Context, intent: Intent) -> None:

@@ -25,6 +25,7 @@ from p2psync.index.paths import show
 from p2psync.replica.applying import Applying
 from p2psync.replica.context import Context
 from p2psync.replica.exchange import StoreExchange
+from p2psync.replica.failures import only_failure
 from p2psync.replica.filesystem import Filesystem
 from p2psync.replica.inotify import watch_tree
 from p2psync.replica.local_filesystem import LocalFilesystem
@@ -100,7 +101,7 @@ class Replica:
             try:
                 await self._run_once()
             except* FolderStopped as group:
-                self._stopped = str(_first(group))
+                self._stopped = str(only_failure(group, FolderStopped))
                 context.changed.notify()
             await trio.sleep(_STOPPED_RETRY_SECONDS)
 
@@ -158,10 +159,10 @@ class Replica:
         try:
             await exchange.run()
         except BaseExceptionGroup as group:
-            known, others = group.split(P2psyncError)
-            if others is not None or known is None:
+            failure = only_failure(group, P2psyncError)
+            if failure is None:
                 raise
-            raise _first(known) from None
+            raise failure from None
         finally:
             if self._exchanges.get(name) is exchange:
                 del self._exchanges[name]
@@ -264,14 +265,6 @@ class Replica:
             if any(exchange.held.get(head.feed, 0) >= head.seq for exchange in self._exchanges.values()):
                 return
             await self._context.changed.wait(seen)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first plain exception of a group, however deep."""
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
 
 
 @asynccontextmanager

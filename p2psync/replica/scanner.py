@@ -18,7 +18,7 @@ from p2psync.index.versions import Kind
 from p2psync.limits import INLINE_MAX, MTIME_MAX, SYMLINK_TARGET_MAX
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Kind as DiskKind
-from p2psync.replica.filesystem import NotRegularFile, Stat
+from p2psync.replica.filesystem import NotRegularFile, Stat, temp_target
 from p2psync.replica.publisher import LocalChange, Unit, file_rows
 from p2psync.replica.reader import ChangedWhileRead, ReadStopped, read_content
 
@@ -82,6 +82,8 @@ def _look_one(context: Context, directory: Path, found: Looked) -> None:
     known, problems = placed.in_directory(directory), placed.problem_paths(directory)
     for name, stat in entries:
         if is_internal(name):
+            if (target := temp_target(name)) is not None:
+                context.temps.add((*directory, target))
             continue
         path = (*directory, name)
         base = known.pop(name, None)
