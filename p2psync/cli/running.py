@@ -21,7 +21,7 @@ from p2psync.node.home import Home, HomeBusy
 from p2psync.node.pairings import resume_pairings
 from p2psync.node.peer import Peer, open_peer
 from p2psync.node.sharing import choose_relay, remember_relay
-from p2psync.node.surroundings import Surroundings
+from p2psync.node.surroundings import system_surroundings
 
 BUSY_RETRIES = 20
 BUSY_SECONDS = 0.25
@@ -81,7 +81,7 @@ async def serve(options: PeerOptions, screen: Screen) -> None:
 
 async def run_peer(home: Home, options: PeerOptions, work: Work, screen: Screen, *, stay: bool) -> None:
     """A peer with its control socket. Ends after `work`, or, if `stay`, on a signal or the command `stop`."""
-    async with open_peer(home, Surroundings()) as peer, _until_signalled(peer) as nursery:
+    async with open_peer(home, system_surroundings()) as peer, _until_signalled(peer) as nursery:
 
         async def serve_request(request: Json, console: Console) -> None:
             await perform(peer, request, console)

@@ -71,7 +71,7 @@ class Peer:
         keeper = self._keepers.get(name)
         if keeper is None:
             outside = self.surroundings
-            keeper = RelayKeeper(url, network=outside.network, clock=outside.clock, randomness=outside.randomness)
+            keeper = RelayKeeper(url, network=outside.to_relays, clock=outside.clock, randomness=outside.randomness)
             self._keepers[name] = keeper
             self._nursery.start_soon(keeper.run)
         return keeper

@@ -5,9 +5,11 @@ A test or a simulation hands in others: two peers and a relay then run in one pr
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from p2psync.net.network import Network, TcpNetwork
+from p2psync.net.proxy import ProxiedNetwork
 from p2psync.net.workers import ThreadWorkers
 from p2psync.replica.inotify import watch_tree
 from p2psync.replica.local_filesystem import LocalFilesystem
@@ -23,3 +25,14 @@ class Surroundings:
     workers: Workers = field(default_factory=ThreadWorkers)
     make_filesystem: MakeFilesystem = LocalFilesystem
     watcher: MakeWatcher = watch_tree
+    relay_network: Network | None = None
+    """How relays are reached, where that is another way: through a proxy."""
+
+    @property
+    def to_relays(self) -> Network:
+        return self.relay_network or self.network
+
+
+def system_surroundings() -> Surroundings:
+    """The real ones, with the proxy that the environment names."""
+    return Surroundings(relay_network=ProxiedNetwork(TcpNetwork(), os.environ))

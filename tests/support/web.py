@@ -86,7 +86,7 @@ async def web_front(identity: WebIdentity, relay_port: int) -> AsyncIterator[int
             inside = trio.SSLStream(relay, inner, https_compatible=True)
             async with trio.open_nursery() as nursery:
                 for source, sink in ((outside, inside), (inside, outside)):
-                    nursery.start_soon(_pass_on, source, sink, nursery.cancel_scope)
+                    nursery.start_soon(pass_on, source, sink, nursery.cancel_scope)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, serve, [listener])
@@ -94,7 +94,8 @@ async def web_front(identity: WebIdentity, relay_port: int) -> AsyncIterator[int
         nursery.cancel_scope.cancel()
 
 
-async def _pass_on(source: trio.abc.ReceiveStream, sink: trio.abc.SendStream, scope: trio.CancelScope) -> None:
+async def pass_on(source: trio.abc.ReceiveStream, sink: trio.abc.SendStream, scope: trio.CancelScope) -> None:
+    """Copy bytes until either end leaves; then cancel `scope`, which ends the other direction too."""
     try:
         while data := await source.receive_some(65536):
             await sink.send_all(data)
