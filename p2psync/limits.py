@@ -66,3 +66,10 @@ KEYS_PER_REQUEST = 256
 MAILBOX_BYTES = 16 * KIB
 MAILBOX_SECONDS = 600
 UNAUTHENTICATED_SECONDS = 10
+
+# Presence and splices (protocol, "Presence", "Splices").
+SLOT_BYTES = 4 * KIB
+SLOTS_PER_NAMESPACE = 256
+SLOT_SECONDS_MAX = 24 * 3600
+SPLICE_WAIT_SECONDS = 30
+"""How long the first device waits at the relay for the second."""

@@ -24,6 +24,7 @@ from p2psync.session.serving import RequestBody, Response, Server, joined
 from p2psync.wire.conversation import Speaker
 from p2psync.wire.login import Right, sign_hello
 from p2psync.wire.messages import (
+    PRESENCE,
     VERSION,
     Answer,
     Claimed,
@@ -38,6 +39,7 @@ from p2psync.wire.messages import (
     LoggedIn,
     Login,
     NextMail,
+    OpenSplice,
     PutMail,
     Request,
     ServerHello,
@@ -47,6 +49,7 @@ from relay.addresses import Caller
 from relay.login import Challenges
 from relay.mailboxes import Mailboxes
 from relay.namespaces import Channel, Namespaces
+from relay.presence import Presence, SlotRequest
 from relay.verbs import Memory, Verbs
 
 BEFORE_LOGIN = Ahead(urgent=MAILBOX_BYTES, bulk=0)
@@ -54,6 +57,7 @@ BEFORE_LOGIN = Ahead(urgent=MAILBOX_BYTES, bulk=0)
 AFTER_LOGIN = Ahead(urgent=64 * KIB, bulk=0)
 """And a device: a small entry goes without a round trip. Packs wait for their share of memory."""
 CHANNELS_MAX = 1024
+FEATURES = (PRESENCE,)
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +71,7 @@ class Services:
     access: AccessList
     namespaces: Namespaces
     mailboxes: Mailboxes
+    presence: Presence
     memory: Memory
     clock: Clock
     randomness: Randomness
@@ -142,7 +147,7 @@ class Connection:
         )  # fmt: skip
         link.outbox.say(
             ServerHello(
-                version=VERSION, features=(), relay_key=RelayKey(key.public),
+                version=VERSION, features=FEATURES, relay_key=RelayKey(key.public),
                 signature=sign_hello(key, hello.nonce, hello.origin), observed=self._caller.observed,
             )
         )  # fmt: skip
@@ -170,12 +175,16 @@ class Connection:
                 return await self._login(request)
             case Grant():
                 return await self._grant(request)
+            case OpenSplice():
+                raise PeerError("a splice needs a connection of its own")
             case ClaimMailbox() | PutMail() | NextMail() | CloseMailbox():
                 return await self._mail(request, body)
             case _:
                 channel = self._channels.get(request.channel)
                 if channel is None:
                     raise AccessRefused("log in to a folder's store first")
+                if isinstance(request, SlotRequest):
+                    return await self._services.presence.serve(request, body, channel, self._services.memory.urgent_in)
                 return await self._verbs.serve(request, body, channel)
 
     async def _create(self, request: CreateNamespace) -> Response:
@@ -217,6 +226,8 @@ class Connection:
         with channel.use(Right.OWN):
             await self._services.access.grant(channel.namespace, request.access_key, request.right)
             self._services.namespaces.change(channel.namespace, request.access_key, request.right)
+            if request.right is None:
+                self._services.presence.forget(channel.namespace, request.access_key)
         log.info("namespace %s: access list changed", channel.namespace.hex()[:8])
         return Done(request=request.request)
 

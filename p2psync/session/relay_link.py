@@ -22,6 +22,7 @@ from p2psync.session.asking import Asker
 from p2psync.session.greeting import Greeting, greet_relay
 from p2psync.session.lanes import Ahead
 from p2psync.session.link import Link
+from p2psync.session.presence import Presence
 from p2psync.session.remote import RemoteStore
 from p2psync.wire.login import Right, namespace_id, sign_creation, sign_login
 from p2psync.wire.messages import (
@@ -85,6 +86,10 @@ class RelayLink:
         if right is Right.OWN:
             self._owned[namespace] = opened.channel
         return RemoteStore(self._asker, opened.channel)
+
+    def presence(self, store: RemoteStore) -> Presence:
+        """The presence slots of the namespace that `store` was opened in."""
+        return Presence(self._asker, store.channel)
 
     async def grant(self, namespace: NamespaceId, key: AccessKey, right: Right | None) -> None:
         """Let `key` do `right` in the namespace, or nothing any more when None. Needs a login with `own` before."""

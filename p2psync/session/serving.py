@@ -24,20 +24,16 @@ from p2psync.wire.faults import Fault, fault_of
 from p2psync.wire.frames import Buffer
 from p2psync.wire.messages import (
     Answer,
+    BodyMessage,
     Bulk,
     Cancel,
-    Delete,
     Failure,
     Message,
-    Missing,
-    NextMail,
     Put,
-    PutMail,
     Reply,
     Request,
-    Restore,
     Urgent,
-    Watch,
+    WaitingMessage,
 )
 
 PIECE_BYTES = 1024 * 1024
@@ -155,7 +151,7 @@ class Server:
         if request.request <= self._highest:
             raise PeerError("request ids must grow")
         self._highest = request.request
-        waits = isinstance(request, (Watch, NextMail))
+        waits = isinstance(request, WaitingMessage)
         in_flight = self._waiting if waits else len(self._running) - self._waiting
         if (
             in_flight >= (WAITING_REQUESTS if waits else REQUESTS_IN_FLIGHT)
@@ -168,7 +164,7 @@ class Server:
         self._nursery.start_soon(self._serve, request, body, scope, waits)
 
     def _expect(self, request: Request) -> RequestBody:
-        size = request.size if isinstance(request, (Put, Missing, Delete, Restore, PutMail)) else 0
+        size = request.size if isinstance(request, BodyMessage) else 0
         lane = Lane.BULK if isinstance(request, Put) and request.bulk else Lane.URGENT
         body = RequestBody(self._link, lane, size, self._last_admitted[lane])
         if size:

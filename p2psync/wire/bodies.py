@@ -1,4 +1,5 @@
-"""The forms of bodies that are not plain object bytes: put tables, key lists, listings, heads, usage.
+"""The forms of bodies that are not plain object bytes: put tables, key lists, listings, heads, usage,
+slots.
 
 All are canonical msgpack, bounded by the reader. Which form a body has follows from its request. This module gives
 tuples; the store's own types are made where they are used, since the wire does not know them.
@@ -9,8 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from p2psync.encoding import Fields, decode, encode
-from p2psync.limits import KEYS_PER_REQUEST, LIST_PAGE, PACK_MAX, SEQ_MAX
-from p2psync.wire.messages import KEY_BYTES_MAX
+from p2psync.limits import (
+    KEYS_PER_REQUEST,
+    LIST_PAGE,
+    PACK_MAX,
+    SEQ_MAX,
+    SLOT_BYTES,
+    SLOT_SECONDS_MAX,
+    SLOTS_PER_NAMESPACE,
+)
+from p2psync.wire.messages import KEY_BYTES_MAX, SLOT_ID_BYTES
 
 TABLE_MAX = KEYS_PER_REQUEST * (KEY_BYTES_MAX + 16)
 """Bytes of a put table or a key list."""
@@ -18,6 +27,8 @@ REPORT_MAX = 16 * 1024 * 1024
 """Bytes of a heads or usage body: about 200,000 feeds."""
 REPORT_ITEMS_MAX = 200_000
 FLAG_BYTES_MAX = 16
+SLOTS_MAX = SLOTS_PER_NAMESPACE * (SLOT_BYTES + 64)
+"""Bytes of a slots body."""
 
 
 def encode_table(objects: Sequence[tuple[str, int]]) -> bytes:
@@ -91,5 +102,38 @@ def decode_usage(data: bytes) -> tuple[int, int, int | None, list[tuple[str, str
 def _flagged(row: object) -> tuple[str, str]:
     source = Fields(row, "flagged object")
     found = source.text("key", KEY_BYTES_MAX), source.text("flag", FLAG_BYTES_MAX)
+    source.end()
+    return found
+
+
+def encode_slot_ids(slots: Iterable[bytes]) -> bytes:
+    return encode(list(slots))
+
+
+def decode_slot_ids(data: bytes) -> list[bytes]:
+    values = Fields((decode(data, TABLE_MAX),), "slot ids").array("slots", SLOTS_PER_NAMESPACE)
+    source = Fields(values, "slot ids")
+    return [source.data("slot", size=SLOT_ID_BYTES) for _ in values]
+
+
+def encode_slots(revision: int, slots: Iterable[tuple[bytes, bytes, int]]) -> bytes:
+    """Body of an answer about slots: (id, content, seconds left) each. What was merely got has revision 0."""
+    return encode([revision, [[slot, content, seconds] for slot, content, seconds in slots]])
+
+
+def decode_slots(data: bytes) -> tuple[int, list[tuple[bytes, bytes, int]]]:
+    source = Fields(decode(data, SLOTS_MAX), "slots")
+    revision, rows = source.integer("revision"), source.array("slots", SLOTS_PER_NAMESPACE)
+    source.end()
+    return revision, [_slot(row) for row in rows]
+
+
+def _slot(row: object) -> tuple[bytes, bytes, int]:
+    source = Fields(row, "slot")
+    found = (
+        source.data("id", size=SLOT_ID_BYTES),
+        source.data("content", most=SLOT_BYTES),
+        source.integer("seconds", 0, SLOT_SECONDS_MAX),
+    )
     source.end()
     return found

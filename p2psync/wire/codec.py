@@ -1,8 +1,8 @@
 """Message classes to frame headers and back: one table ties number, class and field readers together.
 
 A header is msgpack [number, fields…] in the order of the class's fields; an optional field is an array of none or one,
-an enum its value. Every field is bounded here. Numbers have gaps where later parts (peer folder channels, presence,
-splices, streams) will stand; unknown ones from IGNORED_FROM up are skipped, below they are refused.
+an enum its value. Every field is bounded here. Numbers have gaps where later parts (peer folder channels, streams) will
+stand; unknown ones from IGNORED_FROM up are skipped, below they are refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from p2psync.encoding import Fields, decode, encode
 from p2psync.errors import PeerError
-from p2psync.limits import FRAME_HEADER_MAX
+from p2psync.limits import FRAME_HEADER_MAX, SLOT_SECONDS_MAX
 from p2psync.wire.faults import SENTENCE_BYTES_MAX
 from p2psync.wire.login import NONCE_BYTES, Right
 from p2psync.wire.messages import (
@@ -25,6 +25,8 @@ from p2psync.wire.messages import (
     NAMEPLATE_MAX,
     OBSERVED_BYTES_MAX,
     ORIGIN_BYTES_MAX,
+    RENDEZVOUS_BYTES,
+    SLOT_ID_BYTES,
     TOKEN_BYTES_MAX,
     Answer,
     Bulk,
@@ -42,6 +44,7 @@ from p2psync.wire.messages import (
     Failure,
     Get,
     GetChallenge,
+    GetSlots,
     GetUsage,
     Grant,
     Heads,
@@ -51,15 +54,20 @@ from p2psync.wire.messages import (
     Message,
     Missing,
     NextMail,
+    OpenSplice,
     Ping,
     Pong,
     Put,
     PutMail,
+    PutSlot,
     Restore,
     ServerHello,
     Side,
+    Spliced,
+    SpliceSide,
     Urgent,
     Watch,
+    WatchSlots,
 )
 
 Reader = Callable[[Fields, str], Any]
@@ -152,6 +160,13 @@ FORMS: dict[int, tuple[type[Any], dict[str, Reader]]] = {
     38: (Delete, {"request": _REQUEST, "channel": _CHANNEL, "size": _SIZE}),
     39: (Restore, {"request": _REQUEST, "channel": _CHANNEL, "size": _SIZE}),
     40: (GetUsage, {"request": _REQUEST, "channel": _CHANNEL}),
+    48: (PutSlot, {"request": _REQUEST, "channel": _CHANNEL, "slot": _data(SLOT_ID_BYTES),
+                   "seconds": _integer(1, SLOT_SECONDS_MAX), "size": _SIZE}),
+    49: (GetSlots, {"request": _REQUEST, "channel": _CHANNEL, "size": _SIZE}),
+    50: (WatchSlots, {"request": _REQUEST, "channel": _CHANNEL, "seen": _integer(-1)}),
+    52: (OpenSplice, {"request": _REQUEST, "channel": _CHANNEL, "rendezvous": _data(RENDEZVOUS_BYTES),
+                      "side": _choice(SpliceSide)}),
+    53: (Spliced, {"request": _REQUEST}),
     56: (ClaimMailbox, {"request": _REQUEST, "wanted": _optional(_PLATE)}),
     57: (Claimed, {"request": _REQUEST, "nameplate": _PLATE}),
     58: (PutMail, {"request": _REQUEST, "nameplate": _PLATE, "side": _choice(Side),

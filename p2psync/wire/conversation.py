@@ -27,6 +27,7 @@ from p2psync.wire.messages import (
     Reply,
     Request,
     ServerHello,
+    Spliced,
     Urgent,
 )
 
@@ -35,6 +36,8 @@ class State(Enum):
     SILENT = "nothing said"
     GREETED = "client has said hello"
     READY = "both have said hello"
+    SPLICED = "spliced"
+    """No more messages: the bytes are another device's."""
     CLOSED = "closed"
 
 
@@ -61,6 +64,7 @@ def _table() -> dict[tuple[State, Speaker, type[Any]], State]:
         table[State.READY, Speaker.CLIENT, kind] = State.READY
     for kind in get_args(Reply):
         table[State.READY, Speaker.SERVER, kind] = State.READY
+    table[State.READY, Speaker.SERVER, Spliced] = State.SPLICED
     return table
 
 

@@ -66,6 +66,13 @@ class FrameReader:
                 return frame
         return None
 
+    def rest(self) -> bytes:
+        """What came behind the last whole frame, when frames end here and raw bytes begin."""
+        raw = b"".join((self._target[: self._filled], *self._incoming)) if self._step == self._lengths_complete else b""
+        self._filled = 0
+        self._incoming.clear()
+        return raw
+
     @property
     def within_frame(self) -> bool:
         """Whether the stream would be cut in the middle of a frame if it ended here."""

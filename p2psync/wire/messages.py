@@ -16,6 +16,11 @@ from p2psync.wire.login import Right
 VERSION = 1
 IGNORED_FROM = 128
 """Unknown message numbers from here on are skipped."""
+SPLICE = "splice"
+"""The feature of a connection that is to become a splice; also offered by a relay that has them."""
+PRESENCE = "presence"
+SLOT_ID_BYTES = 16
+RENDEZVOUS_BYTES = 16
 KEY_BYTES_MAX = 160
 """The longest object key, an entry's, has 149 bytes."""
 ORIGIN_BYTES_MAX = 256
@@ -25,6 +30,13 @@ BODY_MAX = 1 << 30
 """Bound on any announced size; what one request may carry is bounded where it is served."""
 NAMEPLATE_MAX = 99_999
 MAIL_INDEX_MAX = 7
+
+
+class SpliceSide(Enum):
+    """The two ends of a splice; devices agree between them who is which."""
+
+    DIALS = "dials"
+    ANSWERS = "answers"
 
 
 class Side(Enum):
@@ -240,6 +252,48 @@ class GetUsage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PutSlot:
+    """Body: the slot's content; none takes it away."""
+
+    request: int
+    channel: int
+    slot: bytes
+    seconds: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetSlots:
+    """Body: slot ids."""
+
+    request: int
+    channel: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchSlots:
+    request: int
+    channel: int
+    seen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSplice:
+    request: int
+    channel: int
+    rendezvous: bytes
+    side: SpliceSide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spliced:
+    """The last message of a connection: what follows are the other device's bytes."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimMailbox:
     request: int
     wanted: int | None
@@ -274,10 +328,12 @@ class CloseMailbox:
     nameplate: int
 
 
-BodyMessage = Put | Missing | Delete | Restore | PutMail
+BodyMessage = Put | Missing | Delete | Restore | PutMail | PutSlot | GetSlots
+WaitingMessage = Watch | NextMail | WatchSlots
+"""Requests that only wait for something to happen."""
 Request = (
     GetChallenge | CreateNamespace | Login | Grant | Put | Get | List | Missing | Heads | Watch | Delete | Restore
-    | GetUsage | ClaimMailbox | PutMail | NextMail | CloseMailbox
+    | GetUsage | PutSlot | GetSlots | WatchSlots | OpenSplice | ClaimMailbox | PutMail | NextMail | CloseMailbox
 )  # fmt: skip
 Reply = Failure | Done | Answer | Challenge | Created | LoggedIn | Claimed
-Message = ClientHello | ServerHello | Credit | Urgent | Bulk | Cancel | Ping | Pong | Request | Reply
+Message = ClientHello | ServerHello | Credit | Urgent | Bulk | Cancel | Ping | Pong | Spliced | Request | Reply
