@@ -21,10 +21,11 @@ from p2psync.seams import Clock, Randomness
 from p2psync.session.lanes import Ahead
 from p2psync.session.link import Link
 from p2psync.session.serving import RequestBody, Response, Server, joined
-from p2psync.wire.conversation import Speaker
+from p2psync.wire.conversation import Speaker, State
 from p2psync.wire.login import Right, sign_hello
 from p2psync.wire.messages import (
     PRESENCE,
+    SPLICE,
     VERSION,
     Answer,
     Claimed,
@@ -50,6 +51,8 @@ from relay.login import Challenges
 from relay.mailboxes import Mailboxes
 from relay.namespaces import Channel, Namespaces
 from relay.presence import Presence, SlotRequest
+from relay.splices import Splices
+from relay.splicing import SpliceDialogue
 from relay.verbs import Memory, Verbs
 
 BEFORE_LOGIN = Ahead(urgent=MAILBOX_BYTES, bulk=0)
@@ -57,7 +60,7 @@ BEFORE_LOGIN = Ahead(urgent=MAILBOX_BYTES, bulk=0)
 AFTER_LOGIN = Ahead(urgent=64 * KIB, bulk=0)
 """And a device: a small entry goes without a round trip. Packs wait for their share of memory."""
 CHANNELS_MAX = 1024
-FEATURES = (PRESENCE,)
+FEATURES = (PRESENCE, SPLICE)
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +75,7 @@ class Services:
     namespaces: Namespaces
     mailboxes: Mailboxes
     presence: Presence
+    splices: Splices
     memory: Memory
     clock: Clock
     randomness: Randomness
@@ -119,7 +123,9 @@ class Connection:
         link.conversation.frames.body_max = MAILBOX_BYTES
         reason: P2psyncError | None = None
         try:
-            await self._greet(link, http)
+            if SPLICE in await self._greet(link, http):
+                await self._splice(link, stream)
+                return
             async with trio.open_nursery() as nursery:
                 server = Server(link, nursery, self._handle)
                 self._link = link
@@ -127,14 +133,15 @@ class Connection:
                 await link.run(server.receive)
                 nursery.cancel_scope.cancel()
             reason = link.error if isinstance(link.error, PeerError) else None
-        except PeerError as error:
-            reason = error
+        except (PeerError, AccessRefused, LinkLost) as error:
+            reason = None if link.conversation.state is State.SPLICED else error
         finally:
-            if reason is not None:
+            if isinstance(reason, PeerError):
                 log.info("%s broke the protocol: %s", self._caller.group, reason)
             await link.aclose(reason)
 
-    async def _greet(self, link: Link, websocket: bool) -> None:
+    async def _greet(self, link: Link, websocket: bool) -> tuple[str, ...]:
+        """Say hello, and return the features the client asked for."""
         hello = await link.next_message()
         if not isinstance(hello, ClientHello):
             raise PeerError("the client did not greet")
@@ -155,6 +162,18 @@ class Connection:
             await link.outbox.flush()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise LinkLost("the client left during the greeting") from None
+        return hello.features
+
+    async def _splice(self, link: Link, stream: trio.abc.Stream) -> None:
+        """The other kind of connection: it becomes the stream of two devices."""
+        services = self._services
+
+        def welcome() -> None:
+            self._logged_in = True
+            self.life.deadline = float("inf")
+
+        dialogue = SpliceDialogue(link, stream, self._transport, self._challenges)
+        await dialogue.run(services.access, services.splices, welcome)
 
     def _check_origin(self, origin: str | None, websocket: bool) -> None:
         """A hello is signed for one place only, so that a web server elsewhere cannot pass this relay off as its own."""
@@ -228,6 +247,7 @@ class Connection:
             self._services.namespaces.change(channel.namespace, request.access_key, request.right)
             if request.right is None:
                 self._services.presence.forget(channel.namespace, request.access_key)
+                self._services.splices.revoke(channel.namespace, request.access_key)
         log.info("namespace %s: access list changed", channel.namespace.hex()[:8])
         return Done(request=request.request)
 

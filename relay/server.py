@@ -29,6 +29,7 @@ from relay.directory import RelayDirectory, write_private
 from relay.mailboxes import Mailboxes
 from relay.namespaces import Namespaces
 from relay.presence import Presence
+from relay.splices import Splices
 from relay.verbs import Memory
 
 CONNECTIONS_MAX = 5_000
@@ -86,7 +87,8 @@ async def run_relay(
                 services = Services(
                     key=key, tls=tls, access=AccessList(database, workers, clock, RelayKey(key.public)),
                     namespaces=Namespaces(directory, nursery, workers=workers, clock=clock, quota=settings.quota),
-                    mailboxes=Mailboxes(), presence=Presence(), memory=Memory(), clock=clock, randomness=randomness,
+                    mailboxes=Mailboxes(), presence=Presence(), splices=Splices(),
+                    memory=Memory(), clock=clock, randomness=randomness,
                     open_to_all=settings.open_to_all,
                     origin=settings.public_url.origin if settings.public_url else None,
                 )  # fmt: skip

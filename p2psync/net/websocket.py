@@ -32,6 +32,7 @@ from wsproto.events import (
 from wsproto.utilities import ProtocolError, RemoteProtocolError
 
 from p2psync.errors import LinkLost, PeerError
+from p2psync.net.turns import OneAtATime
 from p2psync.net.urls import RelayUrl
 
 SUBPROTOCOL = "p2psync.1"
@@ -65,8 +66,8 @@ class WebSocketStream(trio.abc.Stream):
         """Of the handshake's last read: bytes may already stand behind the upgrade."""
         self._left = memoryview(b"")
         self._sending = trio.Lock()
-        self._send_conflict = _OneAtATime("sending on")
-        self._receive_conflict = _OneAtATime("receiving from")
+        self._send_conflict = OneAtATime("sending on this WebSocket")
+        self._receive_conflict = OneAtATime("receiving from this WebSocket")
         self._ended = self._closed = False
         self._pongs: list[bytes] = []
 
@@ -183,21 +184,6 @@ def binary_frame(data: memoryview, mask: bytes | None) -> bytes:
         return b"".join((head, data))
     pattern = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
     return b"".join((head, mask, (int.from_bytes(data, "little") ^ pattern).to_bytes(size, "little")))
-
-
-class _OneAtATime:
-    """Two tasks in one direction of a stream is a bug of theirs."""
-
-    def __init__(self, what: str) -> None:
-        self._what, self._busy = what, False
-
-    def __enter__(self) -> None:
-        if self._busy:
-            raise trio.BusyResourceError(f"another task is already {self._what} this WebSocket")
-        self._busy = True
-
-    def __exit__(self, *_: object) -> None:
-        self._busy = False
 
 
 async def connect_websocket(inner: trio.abc.Stream, url: RelayUrl) -> WebSocketStream:
