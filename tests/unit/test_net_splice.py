@@ -162,24 +162,30 @@ async def test_a_device_that_nobody_meets_is_told(tmp_path: Path, autojump_clock
 async def test_the_same_side_takes_the_place_of_its_broken_connection(tmp_path: Path) -> None:
     network = MemoryNetwork()
     async with meeting(tmp_path, network) as (url, namespace, _), trio.open_nursery() as nursery:
-        failed = trio.Event()
+
+        async def join(key: SigningKey, side: SpliceSide) -> SpliceStream:
+            return await open_splice(
+                url, namespace=namespace, key=key, rendezvous=POINT, side=side, network=network,
+                randomness=SystemRandomness(),
+            )  # fmt: skip
+
+        replaced = trio.Event()
 
         async def first() -> None:
             with pytest.raises(LinkLost):
-                await open_splice(
-                    url, namespace=namespace, key=OWNER, rendezvous=POINT, side=SpliceSide.DIALS, network=network,
-                    randomness=SeededRandomness(1),
-                )  # fmt: skip
-            failed.set()
+                await join(OWNER, SpliceSide.DIALS)
+            replaced.set()
+
+        async def second() -> None:
+            async with await join(OWNER, SpliceSide.DIALS) as stream:
+                await stream.send_all(b"x")
 
         nursery.start_soon(first)
         await trio.testing.wait_all_tasks_blocked(0.05)
-        one, two = await splice_pair(url, namespace, network)
-        await one.send_all(b"x")
-        assert await two.receive_some() == b"x"
-        await failed.wait()
-        await one.aclose()
-        await two.aclose()
+        nursery.start_soon(second)
+        await replaced.wait()
+        async with await join(MEMBER, SpliceSide.ANSWERS) as stream:
+            assert await stream.receive_some() == b"x"
 
 
 async def test_strangers_and_the_revoked_do_not_meet(tmp_path: Path) -> None:
