@@ -47,9 +47,9 @@ class Watching:
         self._stop = False
         self.scanning = True
         self.settling = False
-        self._begun = 0
-        self._passes = Signal()
-        """Counts completed full scans; `_begun` those that have started."""
+        self._requested = self._served = 0
+        """Full scans asked for, and up to which request one that began after it is done."""
+        self._passed = Signal()
         self.limited: str | None = None
 
     def rescan_everything(self) -> None:
@@ -58,15 +58,15 @@ class Watching:
 
     async def whole_pass(self) -> None:
         """Look at everything once; returns when a full scan that began after this call is done."""
-        wanted = self._begun + 1
+        self._requested += 1
+        wanted = self._requested
         self.rescan_everything()
-        while self._passes.count < wanted:
-            await self._passes.wait(self._passes.count)
+        while self._served < wanted:
+            await self._passed.wait(self._passed.count)
 
     async def run(self) -> None:
         """Watch first, scan after: what changes during the first scan has an event."""
         self._everything, self._stop = True, False
-        self._begun = self._passes.count
         try:
             async with self._watcher() as watcher, trio.open_nursery() as nursery:
                 self.limited = watcher.limited
@@ -103,13 +103,14 @@ class Watching:
                 await context.look_again.wait(seen)
                 continue
             self.scanning = True
-            self._begun += everything
+            serving = self._requested
             started = trio.current_time()
             unsettled = await self._walk([()] if everything else sorted(directories), everything)
             if unsettled:
                 nursery.start_soon(self._look_later, unsettled)
             if everything:
-                self._passes.notify()
+                self._served = serving
+                self._passed.notify()
             elif directories:
                 busy = trio.current_time() - started
                 await trio.sleep(max(0.0, min(1.0, _BREATH * busy) - 0.02))
