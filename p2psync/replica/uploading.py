@@ -73,6 +73,7 @@ class Uploading:
                 await sender.send(pack)
                 del pack  # not kept alive while the next one is sealed
                 continue
+            context.changed.notify()  # chunks of files that changed meanwhile have left the queue
             with trio.move_on_after(_UNREADABLE_RETRY_SECONDS if batch.skipped else float("inf")):
                 await context.uploads_grew.wait(seen)
 
