@@ -17,10 +17,12 @@ BACKLOG = 1024
 """Many devices come back at once after a relay's restart."""
 
 
-class Network(Protocol):
+class Connector(Protocol):
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         """An open byte stream to host:port; LinkLost says why there is none."""
 
+
+class Network(Connector, Protocol):
     async def listen(self, host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
         """Listeners on host:port, on all interfaces when host is empty; port 0 picks a free one. UserError if taken."""
 

@@ -16,7 +16,7 @@ import trio
 
 from p2psync.errors import LinkLost, PeerError
 from p2psync.ids import RelayKey
-from p2psync.net.network import Network
+from p2psync.net.network import Connector
 from p2psync.net.tls import open_client, open_web_client
 from p2psync.net.urls import RelayUrl, pin_of
 from p2psync.net.websocket import connect_websocket
@@ -48,7 +48,7 @@ class Greeting:
 async def greet_relay(
     url: RelayUrl,
     *,
-    network: Network,
+    network: Connector,
     randomness: Randomness,
     expected: RelayKey | None = None,
     features: tuple[str, ...] = (),
@@ -61,6 +61,18 @@ async def greet_relay(
     return await _within(CONNECT_SECONDS, url, lambda: _connect(url, network, randomness, expected, features))
 
 
+async def observed_address(
+    url: RelayUrl, *, connector: Connector, randomness: Randomness, expected: RelayKey | None = None
+) -> tuple[str, int] | None:
+    """Where the relay sees connections of `connector` from: the outside address of a local port. None if it cannot say.
+
+    A relay behind a web server that does not pass ports on knows none, which is no use for dialling.
+    """
+    greeting = await greet_relay(url, network=connector, randomness=randomness, expected=expected)
+    await greeting.link.aclose()
+    return greeting.observed if greeting.observed and greeting.observed[1] else None
+
+
 async def _within(seconds: float, url: RelayUrl, work: Callable[[], Awaitable[T]]) -> T:
     with trio.move_on_after(seconds):
         return await work()
@@ -68,7 +80,7 @@ async def _within(seconds: float, url: RelayUrl, work: Callable[[], Awaitable[T]
 
 
 async def _connect(
-    url: RelayUrl, network: Network, randomness: Randomness, expected: RelayKey | None, features: tuple[str, ...]
+    url: RelayUrl, network: Connector, randomness: Randomness, expected: RelayKey | None, features: tuple[str, ...]
 ) -> Greeting:
     transport = await network.connect(url.host, url.port)
     try:

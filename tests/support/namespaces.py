@@ -1,0 +1,118 @@
+"""Networks of our own for tests: two devices behind NATs and a public host, in network namespaces of this machine.
+
+    left 10.1.0.2 — nat 203.0.113.11 — bridge in `public` (203.0.113.1) — nat 203.0.113.12 — right 10.2.0.2
+
+Nothing leaves the machine; names carry this process's id, and everything goes away at the end of the block.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+
+import pytest
+
+PUBLIC_ADDRESS = "203.0.113.1"
+
+
+class Nat(Enum):
+    """What a NAT does with source ports."""
+
+    MASQUERADE = "masquerade"
+    """One outside port for one inside port, and only answers come in: most homes."""
+    RANDOM = "masquerade fully-random"
+    """Another port for every destination: some offices and mobile networks."""
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Names of the namespaces in which programs run."""
+
+    public: str
+    left: str
+    right: str
+
+
+def within(namespace: str) -> Sequence[str]:
+    """Put before a command line: it runs in the namespace."""
+    return ("ip", "netns", "exec", namespace)
+
+
+def need_namespaces() -> None:
+    """Skip, saying why, where this machine cannot make them."""
+    if os.geteuid() != 0:
+        pytest.skip("making network namespaces needs root")
+    for program, package in (("ip", "iproute2"), ("nft", "nftables")):
+        if shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None:
+            pytest.skip(f"{program} is not installed (Debian: apt-get install {package})")
+    name = f"p2psync-{os.getpid()}-probe"
+    probe = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+    if probe.returncode:
+        pytest.skip(f"network namespaces cannot be made in this container: {probe.stderr.strip()}")
+    _ip(f"netns del {name}")
+
+
+@contextmanager
+def two_nats(kind: Nat) -> Iterator[Hosts]:
+    need_namespaces()
+    prefix = f"p2psync-{os.getpid()}-"
+    names = [prefix + name for name in ("public", "natleft", "natright", "left", "right")]
+    public, nat_left, nat_right, left, right = names
+    try:
+        for name in names:
+            _ip(f"netns add {name}")
+            _ip(f"-n {name} link set lo up")
+        _ip(f"-n {public} link add bridge0 type bridge")
+        _ip(f"-n {public} addr add {PUBLIC_ADDRESS}/24 dev bridge0")
+        _ip(f"-n {public} link set bridge0 up")
+        _connect(public, nat_left, left, 1, kind)
+        _connect(public, nat_right, right, 2, kind)
+        yield Hosts(public, left, right)
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def _connect(public: str, nat: str, host: str, number: int, kind: Nat) -> None:
+    _ip(f"link add outside netns {nat} type veth peer name port{number} netns {public}")
+    _ip(f"-n {public} link set port{number} master bridge0")
+    _ip(f"-n {public} link set port{number} up")
+    _ip(f"-n {nat} addr add 203.0.113.{10 + number}/24 dev outside")
+    _ip(f"-n {nat} link set outside up")
+    _ip(f"link add inside netns {nat} type veth peer name eth0 netns {host}")
+    _ip(f"-n {nat} addr add 10.{number}.0.1/24 dev inside")
+    _ip(f"-n {nat} link set inside up")
+    _ip(f"-n {host} addr add 10.{number}.0.2/24 dev eth0")
+    _ip(f"-n {host} link set eth0 up")
+    _ip(f"-n {host} route add default via 10.{number}.0.1")
+    _run(*within(nat), "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+    rules = f"""
+table ip translation {{
+    chain out {{ type nat hook postrouting priority 100; oifname "outside" {kind.value}; }}
+}}
+table ip door {{
+    chain forward {{
+        type filter hook forward priority 0; policy drop;
+        iifname "inside" accept; ct state established,related accept;
+    }}
+    chain input {{
+        type filter hook input priority 0; policy drop;
+        iifname {{ "lo", "inside" }} accept; ct state established,related accept;
+    }}
+}}
+"""
+    _run(*within(nat), "nft", "-f", "-", text=rules)
+
+
+def _ip(words: str) -> None:
+    _run("ip", *words.split())
+
+
+def _run(*command: str, text: str | None = None) -> None:
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    assert not done.returncode, f"{' '.join(command)}: {done.stderr}"
