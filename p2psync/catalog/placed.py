@@ -62,22 +62,26 @@ class PlacedFiles:
         old = self._db.query_one("SELECT id, content FROM placed WHERE dir = ? AND name = ?", place)
         values = placed_row(placed)
         if old is None:
-            self._db.execute(f"INSERT INTO placed ({PLACED_COLUMNS}) VALUES ({_MARKS})", values)
+            number = self._db.scalar(f"INSERT INTO placed ({PLACED_COLUMNS}) VALUES ({_MARKS}) RETURNING id", values)
         else:
-            self._db.execute(f"UPDATE placed SET ({PLACED_COLUMNS}) = ({_MARKS}) WHERE dir = ?1 AND name = ?2", values)
+            number = old[0]
+            self._db.execute(f"UPDATE placed SET ({PLACED_COLUMNS}) = ({_MARKS}) WHERE id = ?", (*values, number))
             if old[1] == values[-1]:
                 return
-            self._db.execute("DELETE FROM file_chunk WHERE placed = ?", (old[0],))
+            self._db.execute("DELETE FROM file_chunk WHERE placed = ?", (number,))
         if placed.kind is Kind.FILE and placed.content.chunks:
-            self._index(placed, rows if rows is not None else placed.content.chunks)
+            self._index(number, rows if rows is not None else placed.content.chunks)
 
-    def _index(self, placed: Placed, rows: bytes) -> None:
-        number = self._db.scalar("SELECT id FROM placed WHERE dir = ? AND name = ?", columns(placed.path))
+    def _index(self, number: int, rows: bytes) -> None:
         position, entries = 0, []
         for chunk, length in iterate_chunks(rows):
             entries.append((prefix(chunk), number, position))
             position += length
-        self._db.executemany("INSERT OR IGNORE INTO file_chunk (prefix, placed, position) VALUES (?, ?, ?)", entries)
+        insert = "INSERT OR IGNORE INTO file_chunk (prefix, placed, position) VALUES (?, ?, ?)"
+        if len(entries) == 1:
+            self._db.execute(insert, entries[0])
+        else:
+            self._db.executemany(insert, entries)
 
     def refresh_fingerprint(self, path: Path, seen: Fingerprint) -> None:
         """The file is as it was, only its inode or ctime differ."""

@@ -224,6 +224,10 @@ class Versions:
         else:
             self._db.execute("DELETE FROM need WHERE dir = ? AND name = ?", columns(path))
 
+    def satisfied(self, path: Path) -> None:
+        """The disk holds what is wanted here: take the path off the queue (`check_need` without looking)."""
+        self._db.execute("DELETE FROM need WHERE dir = ? AND name = ?", columns(path))
+
     def queue(self, path: Path) -> None:
         """Queue a path whose content is right but not its mode or modification time."""
         self._db.execute("INSERT OR IGNORE INTO need (dir, name, live, size) VALUES (?, ?, 1, 0)", columns(path))

@@ -13,7 +13,7 @@ import trio
 
 from p2psync.catalog.versions import Need
 from p2psync.errors import StorageError
-from p2psync.index.paths import show
+from p2psync.index.paths import Path, show
 from p2psync.index.versions import Kind
 from p2psync.planner.steps import Step
 from p2psync.replica.assembly import Assembly
@@ -103,7 +103,7 @@ class Applying:
     async def _apply_deletions(self, needs: Sequence[Need]) -> int:
         def work() -> int:
             deepest_first = sorted(needs, key=lambda need: len(need.path), reverse=True)
-            plans = [plan for need in deepest_first if (plan := self._plan(need)) is not None]
+            plans = [plan for need in deepest_first if (plan := self._plan(need, set())) is not None]
             return self._materialiser.place(plans)
 
         async with self._placing:
@@ -147,9 +147,10 @@ class Applying:
         plan.rows = rows or b""
 
     def _plan_live(self, needs: Sequence[Need]) -> list[Plan]:
-        return [plan for need in needs if (plan := self._plan(need)) is not None]
+        parents: set[Path] = set()
+        return [plan for need in needs if (plan := self._plan(need, parents)) is not None]
 
-    def _plan(self, need: Need) -> Plan | None:
+    def _plan(self, need: Need, parents: set[Path]) -> Plan | None:
         """What to do about a queued path, ready to be done; None when it must wait. One bad path stops no other."""
         context = self._context
         try:
@@ -157,16 +158,16 @@ class Applying:
             if plan.step is Step.LOOK:
                 context.dirty.add(need.path[:-1])
                 return None
-            return plan if self._prepared(plan) else None
+            return plan if self._prepared(plan, parents) else None
         except OSError as error:
             context.set_trouble_quietly(show(need.path), f"{show(need.path)} cannot be written: {error.strerror}")
             context.dirty.add(need.path[:-1])
             return None
 
-    def _prepared(self, plan: Plan) -> bool:
+    def _prepared(self, plan: Plan, parents: set[Path]) -> bool:
         """Get a plan ready to carry out or fetch for; False when it must wait."""
         context = self._context
-        if plan.step in (Step.WRITE, Step.LINK, Step.DIRECTORY) and not self._may_create(plan):
+        if plan.step in (Step.WRITE, Step.LINK, Step.DIRECTORY) and not self._may_create(plan, parents):
             return False
         if plan.step is Step.WRITE and plan.version is not None:
             plan.rows = file_rows(context, plan.version) or b""
@@ -180,11 +181,11 @@ class Applying:
             plan.temp = fingerprint_of(stat)
         return True
 
-    def _may_create(self, plan: Plan) -> bool:
+    def _may_create(self, plan: Plan, parents: set[Path]) -> bool:
         context = self._context
         if plan.base is not None and plan.base.live and not context.catalog.versions.copies_placed(plan.path):
             return False  # its content survives only as a conflict copy that is not there yet
-        obstacle = self._materialiser.ensure_parents(plan.path)
+        obstacle = self._materialiser.ensure_parents(plan.path, parents)
         if obstacle is not None:
             context.set_trouble_quietly(show(plan.path), f"{show(plan.path)} waits: {obstacle}")
             return False

@@ -95,8 +95,13 @@ class Materialiser:
         self.opened: list[tuple[ChunkId, int, int]] = []
         """Frames opened by the fetcher, marked verified together with the next group."""
 
-    def ensure_parents(self, path: Path) -> str | None:
-        """Make missing directories above `path`; returns why that cannot be, or None."""
+    def ensure_parents(self, path: Path, known: set[Path]) -> str | None:
+        """Make missing directories above `path`; returns why that cannot be, or None.
+
+        `known` are directories seen a moment ago, and grows: most files of a batch share theirs.
+        """
+        if path[:-1] in known:
+            return None
         for depth in range(1, len(path)):
             parent = path[:depth]
             stat = self._context.filesystem.stat(parent)
@@ -105,6 +110,7 @@ class Materialiser:
                 self._unsynced.add(parent[:-1])
             elif stat.kind is not DiskKind.DIRECTORY:
                 return f"{show(parent)} is no directory here"
+        known.add(path[:-1])
         return None
 
     def place(self, plans: Sequence[Plan]) -> int:
@@ -227,7 +233,7 @@ class Materialiser:
                 self._restricted.append((row.path, row.mode))
                 row = replace(row, mode=row.mode | 0o700)
             context.catalog.placed.put(row, plan.rows or None)
-        context.catalog.versions.check_need(plan.path)
+        context.catalog.versions.satisfied(plan.path)
         self._unsynced.add(plan.path[:-1])
         return True
 
