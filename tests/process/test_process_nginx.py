@@ -13,7 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
+from p2psync.net.punch import LocalPort
+from p2psync.net.urls import parse_relay_url
+from p2psync.seams import SystemRandomness
+from p2psync.session.greeting import observed_address
 from tests.support.folders import shared_folder
 from tests.support.web import WebIdentity, make_web_identity
 
@@ -93,3 +98,11 @@ def test_two_devices_share_through_nginx(tmp_path: Path, monkeypatch: pytest.Mon
             (folder.root("b") / "back").write_text("and back")
             folder.sync()
             assert (folder.root("a") / "back").read_text() == "and back"
+            trio.run(the_relay_sees_through_nginx, folder.url)
+
+
+async def the_relay_sees_through_nginx(url: str) -> None:
+    """A device behind a NAT can learn its outside address and port through the web server."""
+    with LocalPort() as local:
+        seen = await observed_address(parse_relay_url(url), connector=local, randomness=SystemRandomness())
+        assert seen == ("127.0.0.1", local.port)

@@ -191,17 +191,18 @@ async def test_the_same_side_takes_the_place_of_its_broken_connection(tmp_path: 
 async def test_strangers_and_the_revoked_do_not_meet(tmp_path: Path) -> None:
     network = MemoryNetwork()
     async with meeting(tmp_path, network) as (url, namespace, link):
-        with pytest.raises(AccessRefused):
+        with pytest.raises(AccessRefused), trio.fail_after(4):
             await open_splice(
                 url, namespace=namespace, key=STRANGER, rendezvous=POINT, side=SpliceSide.DIALS, network=network,
                 randomness=SeededRandomness(1),
             )  # fmt: skip
         one, two = await splice_pair(url, namespace, network)
         await link.grant(namespace, AccessKey(MEMBER.public), None)
-        for end in (one, two):
-            with pytest.raises(trio.BrokenResourceError):
-                await end.receive_some()
-            await end.aclose()
+        with trio.fail_after(4):  # at once, not when the one that was cut off has lingered
+            for end in (one, two):
+                with pytest.raises(trio.BrokenResourceError):
+                    await end.receive_some()
+                await end.aclose()
 
 
 async def test_a_folder_has_a_bounded_number_of_splices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
