@@ -57,3 +57,7 @@ BOX_ADMISSION = PREFIX + "box admission"
 # SPAKE2 identities.
 PAKE_ADMIN = PREFIX + "pake admin"
 PAKE_JOINER = PREFIX + "pake joiner"
+
+# Links between devices.
+KEY_NET = PREFIX + "key net"
+PROOF_CHANNEL = PREFIX + "proof channel"

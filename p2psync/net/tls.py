@@ -16,6 +16,7 @@ import datetime
 import os
 import ssl
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import trio
@@ -105,6 +106,25 @@ def web_context() -> ssl.SSLContext:
     return _strict(ssl.create_default_context(), HTTP_ALPN)
 
 
+def mutual_context(seed: bytes, certificate: bytes, trusted: Iterable[bytes], *, server_side: bool) -> ssl.SSLContext:
+    """The context of one end of a link between devices: it demands a certificate, and knows only the `trusted` (DER).
+
+    Only `mutual` may use it, since it compares the leaf with the pin. Names are no matter: devices have none.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    if server_side:
+        context.num_tickets = 0
+    for each in trusted:
+        try:
+            context.load_verify_locations(cadata=each)
+        except ssl.SSLError:
+            continue  # OpenSSL reads less than a folder may hold: that one is simply not trusted
+    _load_identity(context, seed, certificate)
+    return _strict(context, ALPN)
+
+
 def _strict(context: ssl.SSLContext, *protocols: str) -> ssl.SSLContext:
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
@@ -178,6 +198,18 @@ async def open_server(transport: trio.abc.Stream, context: ssl.SSLContext) -> tu
         raise LinkLost(f"a client did not complete TLS: {_reason(error)}") from error
     chosen = stream.selected_alpn_protocol()
     return stream, chosen != ALPN
+
+
+async def handshake(transport: trio.abc.Stream, context: ssl.SSLContext, *, server_side: bool, who: str) -> TlsStream:
+    """TLS over `transport` with wide reads; LinkLost when it fails, `who` naming the other end."""
+    stream: TlsStream = trio.SSLStream(
+        _WideReads(transport), context, server_hostname=None, server_side=server_side, https_compatible=True
+    )
+    try:
+        await stream.do_handshake()
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        raise LinkLost(f"{who} did not complete TLS: {_reason(error)}") from error
+    return stream
 
 
 def _leaf_key(certificate: bytes | None) -> RelayKey | None:

@@ -28,16 +28,16 @@ from p2psync.wire.messages import (
     Done,
     Failure,
     LoggedIn,
-    Message,
     Reply,
     Request,
     Urgent,
 )
+from p2psync.wire.peer_messages import AnyMessage, ChannelOpened, PeerRequest
 
 WAITING_REQUESTS = 1024
 """Requests that only wait for something to happen: one watch per folder, and mail."""
 
-R = TypeVar("R", bound=Reply)
+R = TypeVar("R", bound=Reply | ChannelOpened)
 
 
 class _Asked:
@@ -45,14 +45,16 @@ class _Asked:
 
     __slots__ = ("answered", "error", "expected", "lane", "missing", "most", "parts", "place", "reply", "sending")
 
-    def __init__(self, expected: type[Reply], most: int, place: trio.Semaphore) -> None:
+    def __init__(
+        self, expected: type[Reply | ChannelOpened], most: int, place: trio.Semaphore, parts: list[bytes | bytearray]
+    ) -> None:
         self.expected, self.most, self.place = expected, most, place
         self.answered = trio.Event()
         self.sending = trio.CancelScope()
-        self.reply: Reply | None = None
+        self.reply: Reply | ChannelOpened | None = None
         self.error: P2psyncError | None = None
         self.lane = Lane.URGENT
-        self.parts: list[bytes | bytearray] = []
+        self.parts = parts
         self.missing = 0
 
     def finish(self, error: P2psyncError | None = None) -> None:
@@ -62,34 +64,37 @@ class _Asked:
 
 
 class Asker:
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, first: int = 1, step: int = 1) -> None:
+        """Requests are numbered from `first` in steps of `step`: 2 where both ends ask."""
         self._link = link
-        self._next = 1
+        self._next, self._step = first, step
         self._open: dict[int, _Asked] = {}
         self._flight = trio.Semaphore(REQUESTS_IN_FLIGHT)
         self._waiting = trio.Semaphore(WAITING_REQUESTS)
 
     async def ask(
         self,
-        make: Callable[[int], Request],
+        make: Callable[[int], Request | PeerRequest],
         expected: type[R],
         *,
         body: Sequence[Buffer] = (),
         lane: Lane = Lane.URGENT,
         most: int = 0,
         waits: bool = False,
+        parts: list[bytes | bytearray] | None = None,
     ) -> tuple[R, bytes]:
         """Send the request `make(id)` with its body; return the answer and its body of at most `most` bytes.
 
-        A refused request raises the error the other end names; the end of the link raises the link's.
+        A refused request raises the error the other end names; the end of the link raises the link's. `parts` gathers
+        the body as it comes, so that whoever gives the list has what had come when the link was lost.
         """
         place = self._waiting if waits else self._flight
         await place.acquire()
         if self._link.error is not None:
             place.release()
             raise again(self._link.error)
-        number, self._next = self._next, self._next + 1
-        asked = self._open[number] = _Asked(expected, most, place)  # type: ignore[arg-type]
+        number, self._next = self._next, self._next + self._step
+        asked = self._open[number] = _Asked(expected, most, place, [] if parts is None else parts)  # type: ignore[arg-type]
         self._link.say(make(number))
         complete = not body
         try:
@@ -109,15 +114,15 @@ class Asker:
         assert isinstance(asked.reply, expected)
         return asked.reply, asked.parts[0] if _is_whole(asked.parts) else b"".join(asked.parts)  # type: ignore[return-value]
 
-    def receive(self, message: Message, body: bytes | bytearray) -> None:
+    def receive(self, message: AnyMessage, body: bytes | bytearray) -> None:
         """Take one message of the other end: an answer, or a part of one's body."""
         match message:
             case Urgent(request=number, last=last) | Bulk(request=number, last=last):
                 self._take_part(number, Lane.URGENT if isinstance(message, Urgent) else Lane.BULK, body, last)
-            case Done() | Answer() | Failure() | Challenge() | Created() | LoggedIn() | Claimed():
+            case Done() | Answer() | Failure() | Challenge() | Created() | LoggedIn() | Claimed() | ChannelOpened():
                 self._take_reply(message)
             case _:
-                raise PeerError(f"a relay does not say {type(message).__name__}")
+                raise PeerError(f"{type(message).__name__} is not what answers a request")
 
     def end(self) -> None:
         """The link has ended: everyone who waits gets its error."""
@@ -126,7 +131,7 @@ class Asker:
             asked.place.release()
         self._open.clear()
 
-    def _take_reply(self, message: Reply) -> None:
+    def _take_reply(self, message: Reply | ChannelOpened) -> None:
         asked = self._open.get(message.request)
         if asked is None or (asked.reply is not None and not isinstance(message, Failure)):
             raise PeerError("an answer came that nobody asked for")
@@ -134,11 +139,11 @@ class Asker:
             self._close(message.request, error_of(message.code, message.sentence))
             return
         if not isinstance(message, asked.expected):
-            raise PeerError(f"the relay answered {type(message).__name__} instead of {asked.expected.__name__}")
+            raise PeerError(f"the other end answered {type(message).__name__} instead of {asked.expected.__name__}")
         asked.reply = message
         if isinstance(message, Answer) and message.size:
             if message.size > asked.most:
-                raise PeerError(f"the relay announces {message.size} bytes where at most {asked.most} belong")
+                raise PeerError(f"the other end announces {message.size} bytes where at most {asked.most} belong")
             asked.missing, asked.lane = message.size, Lane.BULK if message.bulk else Lane.URGENT
             return
         self._close(message.request, None)

@@ -17,23 +17,26 @@ from p2psync.session.lanes import Ahead, Lane, Window
 from p2psync.session.outbox import Outbox
 from p2psync.wire.conversation import Conversation, Speaker, State
 from p2psync.wire.faults import error_of, fault_of
-from p2psync.wire.messages import Bulk, Credit, Failure, Message, Ping, Pong, Urgent
+from p2psync.wire.messages import Bulk, Credit, Failure, Ping, Pong, Urgent
+from p2psync.wire.peer_messages import AnyMessage
 
 IDLE_SECONDS = 30
 """A link that has been silent for this long asks for a sign of life: NATs forget idle connections after minutes."""
 DEAD_SECONDS = 90
 FAREWELL_SECONDS = 2
 
-Receive = Callable[[Message, bytes | bytearray], None]
+Receive = Callable[[AnyMessage, bytes | bytearray], None]
 
 
 class Link:
-    """Both ends of a relay link use this class; `me` says which end this is."""
+    """All ends of all links use this class; `me` says which end this is, `conversation` another protocol than a relay's."""
 
-    def __init__(self, stream: trio.abc.Stream, me: Speaker, peer: str) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, me: Speaker, peer: str, conversation: Conversation | None = None
+    ) -> None:
         self._stream = stream
         self._peer = peer
-        self.conversation = Conversation(me)
+        self.conversation = conversation or Conversation(me)
         self.outbox = Outbox(stream, self.conversation)
         self._windows = {lane: Window() for lane in Lane}
         self._heard_at = trio.current_time()
@@ -41,7 +44,7 @@ class Link:
         self.error: P2psyncError | None = None
         """Why the link ended; None while it lives."""
 
-    async def next_message(self) -> Message:
+    async def next_message(self) -> AnyMessage:
         """The next message while `run` is not running yet: for the hello."""
         while True:
             event = self.conversation.next_event()
@@ -60,7 +63,7 @@ class Link:
     def withdraw(self, lane: Lane, count: int) -> None:
         self._windows[lane].withdraw(count)
 
-    def say(self, message: Message) -> None:
+    def say(self, message: AnyMessage) -> None:
         """Queue a message; nothing happens when the link has ended."""
         if self.error is None:
             self.outbox.say(message)
@@ -91,7 +94,7 @@ class Link:
 
     async def _farewell(self, reason: P2psyncError) -> None:
         code, sentence = fault_of(reason)
-        if self.conversation.me is Speaker.CLIENT:
+        if not self.conversation.may_say(Failure):
             return
         self.outbox.say(Failure(request=0, code=code, sentence=sentence))
         try:
@@ -129,7 +132,7 @@ class Link:
         self._heard_at = trio.current_time()
         self.conversation.receive_data(data)
 
-    def _sort(self, receive: Receive, message: Message, body: bytes | bytearray) -> None:
+    def _sort(self, receive: Receive, message: AnyMessage, body: bytes | bytearray) -> None:
         match message:
             case Credit(urgent=urgent, bulk=bulk):
                 self.outbox.credit(Lane.URGENT, urgent)

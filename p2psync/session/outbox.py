@@ -16,7 +16,8 @@ from p2psync.limits import FRAME_BODY_MAX
 from p2psync.session.lanes import Lane
 from p2psync.wire.conversation import Conversation
 from p2psync.wire.frames import Buffer
-from p2psync.wire.messages import BODY_MAX, Bulk, Message, Urgent
+from p2psync.wire.messages import BODY_MAX, Bulk, Urgent
+from p2psync.wire.peer_messages import AnyMessage
 
 COALESCE_BYTES = 256 * 1024
 """Sends of this size reach the TLS ceiling; more would only delay what comes next."""
@@ -69,7 +70,7 @@ class Outbox:
         self._drained = trio.lowlevel.ParkingLot()
         self.sent_at = trio.current_time()
 
-    def say(self, message: Message) -> None:
+    def say(self, message: AnyMessage) -> None:
         """Queue a message; it goes before any body."""
         data = self._conversation.send(message)
         self._messages.append(data)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
@@ -28,13 +29,13 @@ from p2psync.wire.messages import (
     Bulk,
     Cancel,
     Failure,
-    Message,
     Put,
     Reply,
     Request,
     Urgent,
     WaitingMessage,
 )
+from p2psync.wire.peer_messages import AnyMessage, ChannelOpened, GetChunks, PeerRequest, PutEntries, WatchHeads
 
 PIECE_BYTES = 1024 * 1024
 """An answer is read from its store in pieces of this size: one thread hop each, and one of them in memory per link."""
@@ -53,7 +54,8 @@ class Stream:
     budget: Budget
 
 
-Response = Reply | tuple[Answer, Stream] | tuple[Answer, bytes]
+Response = Reply | ChannelOpened | tuple[Answer, Stream] | tuple[Answer, bytes] | None
+"""None: the handler has said its answer itself."""
 
 
 class RequestBody:
@@ -110,7 +112,9 @@ class RequestBody:
             self._link.withdraw(self.lane, self.missing)
 
 
-Handler = Callable[[Request, RequestBody], Awaitable[Response]]
+Asked = Request | PeerRequest
+Handler = Callable[[Any, RequestBody], Awaitable[Response]]
+"""Takes the requests of its protocol: a relay's `Request`, a device's `PeerRequest`."""
 
 
 class Server:
@@ -126,7 +130,7 @@ class Server:
         ready.set()
         self._last_admitted = dict.fromkeys(Lane, ready)
 
-    def receive(self, message: Message, body: bytes | bytearray) -> None:
+    def receive(self, message: AnyMessage, body: bytes | bytearray) -> None:
         """Take one message: a request, a part of one's body, or the end of either."""
         match message:
             case Urgent(request=number, last=last) | Bulk(request=number, last=last):
@@ -147,11 +151,11 @@ class Server:
             case _:
                 self._start(message)  # type: ignore[arg-type]
 
-    def _start(self, request: Request) -> None:
+    def _start(self, request: Asked) -> None:
         if request.request <= self._highest:
             raise PeerError("request ids must grow")
         self._highest = request.request
-        waits = isinstance(request, WaitingMessage)
+        waits = isinstance(request, WaitingMessage | WatchHeads)
         in_flight = self._waiting if waits else len(self._running) - self._waiting
         if (
             in_flight >= (WAITING_REQUESTS if waits else REQUESTS_IN_FLIGHT)
@@ -163,8 +167,8 @@ class Server:
         self._waiting += waits
         self._nursery.start_soon(self._serve, request, body, scope, waits)
 
-    def _expect(self, request: Request) -> RequestBody:
-        size = request.size if isinstance(request, BodyMessage) else 0
+    def _expect(self, request: Asked) -> RequestBody:
+        size = request.size if isinstance(request, BodyMessage | PutEntries | GetChunks) else 0
         lane = Lane.BULK if isinstance(request, Put) and request.bulk else Lane.URGENT
         body = RequestBody(self._link, lane, size, self._last_admitted[lane])
         if size:
@@ -172,7 +176,7 @@ class Server:
             self._bodies[request.request] = body
         return body
 
-    async def _serve(self, request: Request, body: RequestBody, scope: trio.CancelScope, waits: bool) -> None:
+    async def _serve(self, request: Asked, body: RequestBody, scope: trio.CancelScope, waits: bool) -> None:
         number = request.request
         try:
             with scope:
@@ -188,8 +192,10 @@ class Server:
             del self._running[number]
             self._waiting -= waits
 
-    async def _answer(self, request: Request, body: RequestBody) -> None:
+    async def _answer(self, request: Asked, body: RequestBody) -> None:
         response = await self._handler(request, body)
+        if response is None:
+            return
         if not isinstance(response, tuple):
             self._link.say(response)
             return

@@ -7,7 +7,7 @@ stand; unknown ones from IGNORED_FROM up are skipped, below they are refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import fields
 from enum import Enum
 from typing import Any
@@ -71,25 +71,27 @@ from p2psync.wire.messages import (
 )
 
 Reader = Callable[[Fields, str], Any]
+Form = tuple[type[Any], dict[str, Reader]]
+"""A message class and how each of its fields is read."""
 
 
-def _integer(low: int = 0, high: int = (1 << 53) - 1) -> Reader:
+def integer(low: int = 0, high: int = (1 << 53) - 1) -> Reader:
     return lambda source, name: source.integer(name, low, high)
 
 
-def _data(size: int) -> Reader:
+def data(size: int) -> Reader:
     return lambda source, name: source.data(name, size=size)
 
 
-def _text(most: int) -> Reader:
+def text(most: int) -> Reader:
     return lambda source, name: source.text(name, most)
 
 
-def _flag(source: Fields, name: str) -> bool:
+def flag(source: Fields, name: str) -> bool:
     return source.flag(name)
 
 
-def _optional(reader: Reader) -> Reader:
+def optional(reader: Reader) -> Reader:
     """A nil, or what `reader` reads; wire form is an array of none or one."""
 
     def read(source: Fields, name: str) -> Any:
@@ -99,7 +101,7 @@ def _optional(reader: Reader) -> Reader:
     return read
 
 
-def _items(reader: Reader, most: int) -> Reader:
+def items(reader: Reader, most: int) -> Reader:
     def read(source: Fields, name: str) -> Any:
         values = source.array(name, most)
         inner = Fields(values, name)
@@ -108,7 +110,7 @@ def _items(reader: Reader, most: int) -> Reader:
     return read
 
 
-def _choice(kind: type[Enum]) -> Reader:
+def choice(kind: type[Enum]) -> Reader:
     def read(source: Fields, name: str) -> Any:
         value = source.text(name, 16)
         try:
@@ -119,61 +121,61 @@ def _choice(kind: type[Enum]) -> Reader:
     return read
 
 
-_REQUEST = _integer(0, (1 << 53) - 1)
-_CHANNEL = _integer(1, (1 << 31) - 1)
-_SIZE = _integer(0, BODY_MAX)
-_KEY = _text(KEY_BYTES_MAX)
-_FEATURES = _items(_text(32), 32)
-_PLATE = _integer(1, NAMEPLATE_MAX)
+REQUEST = integer(0, (1 << 53) - 1)
+CHANNEL = integer(1, (1 << 31) - 1)
+SIZE = integer(0, BODY_MAX)
+_KEY = text(KEY_BYTES_MAX)
+FEATURES = items(text(32), 32)
+_PLATE = integer(1, NAMEPLATE_MAX)
 
-FORMS: dict[int, tuple[type[Any], dict[str, Reader]]] = {
-    1: (ClientHello, {"versions": _items(_integer(1, 255), 16), "features": _FEATURES, "nonce": _data(NONCE_BYTES),
-                      "origin": _optional(_text(ORIGIN_BYTES_MAX))}),
-    2: (ServerHello, {"version": _integer(1, 255), "features": _FEATURES, "relay_key": _data(32),
-                      "signature": _data(64), "observed": _optional(_text(OBSERVED_BYTES_MAX))}),
-    3: (Credit, {"urgent": _integer(0, BODY_MAX), "bulk": _integer(0, BODY_MAX)}),
-    4: (Urgent, {"request": _REQUEST, "last": _flag}),
-    5: (Bulk, {"request": _REQUEST, "last": _flag}),
-    6: (Cancel, {"request": _REQUEST}),
+FORMS: dict[int, Form] = {
+    1: (ClientHello, {"versions": items(integer(1, 255), 16), "features": FEATURES, "nonce": data(NONCE_BYTES),
+                      "origin": optional(text(ORIGIN_BYTES_MAX))}),
+    2: (ServerHello, {"version": integer(1, 255), "features": FEATURES, "relay_key": data(32),
+                      "signature": data(64), "observed": optional(text(OBSERVED_BYTES_MAX))}),
+    3: (Credit, {"urgent": integer(0, BODY_MAX), "bulk": integer(0, BODY_MAX)}),
+    4: (Urgent, {"request": REQUEST, "last": flag}),
+    5: (Bulk, {"request": REQUEST, "last": flag}),
+    6: (Cancel, {"request": REQUEST}),
     7: (Ping, {}),
     8: (Pong, {}),
-    9: (Failure, {"request": _REQUEST, "code": _integer(0, 255), "sentence": _text(SENTENCE_BYTES_MAX)}),
-    10: (Done, {"request": _REQUEST}),
-    11: (Answer, {"request": _REQUEST, "size": _SIZE, "bulk": _flag}),
-    16: (GetChallenge, {"request": _REQUEST}),
-    17: (Challenge, {"request": _REQUEST, "nonce": _data(NONCE_BYTES), "expiry": _integer()}),
-    18: (CreateNamespace, {"request": _REQUEST, "owner": _data(32), "nonce": _data(NONCE_BYTES), "expiry": _integer(),
-                           "signature": _data(64), "token": _optional(_text(TOKEN_BYTES_MAX))}),
-    19: (Created, {"request": _REQUEST, "namespace": _data(16)}),
-    20: (Login, {"request": _REQUEST, "namespace": _data(16), "access_key": _data(32), "right": _choice(Right),
-                 "nonce": _data(NONCE_BYTES), "expiry": _integer(), "signature": _data(64)}),
-    21: (LoggedIn, {"request": _REQUEST, "channel": _CHANNEL}),
-    22: (Grant, {"request": _REQUEST, "channel": _CHANNEL, "access_key": _data(32),
-                 "right": _optional(_choice(Right))}),
-    32: (Put, {"request": _REQUEST, "channel": _CHANNEL, "size": _SIZE, "table": _SIZE, "bulk": _flag}),
-    33: (Get, {"request": _REQUEST, "channel": _CHANNEL, "key": _KEY, "offset": _integer(),
-               "length": _optional(_integer())}),
-    34: (List, {"request": _REQUEST, "channel": _CHANNEL, "prefix": _KEY, "after": _KEY, "limit": _integer(0, 1000)}),
-    35: (Missing, {"request": _REQUEST, "channel": _CHANNEL, "size": _SIZE}),
-    36: (Heads, {"request": _REQUEST, "channel": _CHANNEL}),
-    37: (Watch, {"request": _REQUEST, "channel": _CHANNEL, "seen": _integer(-1)}),
-    38: (Delete, {"request": _REQUEST, "channel": _CHANNEL, "size": _SIZE}),
-    39: (Restore, {"request": _REQUEST, "channel": _CHANNEL, "size": _SIZE}),
-    40: (GetUsage, {"request": _REQUEST, "channel": _CHANNEL}),
-    48: (PutSlot, {"request": _REQUEST, "channel": _CHANNEL, "slot": _data(SLOT_ID_BYTES),
-                   "seconds": _integer(1, SLOT_SECONDS_MAX), "size": _SIZE}),
-    49: (GetSlots, {"request": _REQUEST, "channel": _CHANNEL, "size": _SIZE}),
-    50: (WatchSlots, {"request": _REQUEST, "channel": _CHANNEL, "seen": _integer(-1)}),
-    52: (OpenSplice, {"request": _REQUEST, "channel": _CHANNEL, "rendezvous": _data(RENDEZVOUS_BYTES),
-                      "side": _choice(SpliceSide)}),
-    53: (Spliced, {"request": _REQUEST}),
-    56: (ClaimMailbox, {"request": _REQUEST, "wanted": _optional(_PLATE)}),
-    57: (Claimed, {"request": _REQUEST, "nameplate": _PLATE}),
-    58: (PutMail, {"request": _REQUEST, "nameplate": _PLATE, "side": _choice(Side),
-                   "index": _integer(0, MAIL_INDEX_MAX), "size": _SIZE}),
-    59: (NextMail, {"request": _REQUEST, "nameplate": _PLATE, "side": _choice(Side),
-                    "index": _integer(0, MAIL_INDEX_MAX)}),
-    60: (CloseMailbox, {"request": _REQUEST, "nameplate": _PLATE}),
+    9: (Failure, {"request": REQUEST, "code": integer(0, 255), "sentence": text(SENTENCE_BYTES_MAX)}),
+    10: (Done, {"request": REQUEST}),
+    11: (Answer, {"request": REQUEST, "size": SIZE, "bulk": flag}),
+    16: (GetChallenge, {"request": REQUEST}),
+    17: (Challenge, {"request": REQUEST, "nonce": data(NONCE_BYTES), "expiry": integer()}),
+    18: (CreateNamespace, {"request": REQUEST, "owner": data(32), "nonce": data(NONCE_BYTES), "expiry": integer(),
+                           "signature": data(64), "token": optional(text(TOKEN_BYTES_MAX))}),
+    19: (Created, {"request": REQUEST, "namespace": data(16)}),
+    20: (Login, {"request": REQUEST, "namespace": data(16), "access_key": data(32), "right": choice(Right),
+                 "nonce": data(NONCE_BYTES), "expiry": integer(), "signature": data(64)}),
+    21: (LoggedIn, {"request": REQUEST, "channel": CHANNEL}),
+    22: (Grant, {"request": REQUEST, "channel": CHANNEL, "access_key": data(32),
+                 "right": optional(choice(Right))}),
+    32: (Put, {"request": REQUEST, "channel": CHANNEL, "size": SIZE, "table": SIZE, "bulk": flag}),
+    33: (Get, {"request": REQUEST, "channel": CHANNEL, "key": _KEY, "offset": integer(),
+               "length": optional(integer())}),
+    34: (List, {"request": REQUEST, "channel": CHANNEL, "prefix": _KEY, "after": _KEY, "limit": integer(0, 1000)}),
+    35: (Missing, {"request": REQUEST, "channel": CHANNEL, "size": SIZE}),
+    36: (Heads, {"request": REQUEST, "channel": CHANNEL}),
+    37: (Watch, {"request": REQUEST, "channel": CHANNEL, "seen": integer(-1)}),
+    38: (Delete, {"request": REQUEST, "channel": CHANNEL, "size": SIZE}),
+    39: (Restore, {"request": REQUEST, "channel": CHANNEL, "size": SIZE}),
+    40: (GetUsage, {"request": REQUEST, "channel": CHANNEL}),
+    48: (PutSlot, {"request": REQUEST, "channel": CHANNEL, "slot": data(SLOT_ID_BYTES),
+                   "seconds": integer(1, SLOT_SECONDS_MAX), "size": SIZE}),
+    49: (GetSlots, {"request": REQUEST, "channel": CHANNEL, "size": SIZE}),
+    50: (WatchSlots, {"request": REQUEST, "channel": CHANNEL, "seen": integer(-1)}),
+    52: (OpenSplice, {"request": REQUEST, "channel": CHANNEL, "rendezvous": data(RENDEZVOUS_BYTES),
+                      "side": choice(SpliceSide)}),
+    53: (Spliced, {"request": REQUEST}),
+    56: (ClaimMailbox, {"request": REQUEST, "wanted": optional(_PLATE)}),
+    57: (Claimed, {"request": REQUEST, "nameplate": _PLATE}),
+    58: (PutMail, {"request": REQUEST, "nameplate": _PLATE, "side": choice(Side),
+                   "index": integer(0, MAIL_INDEX_MAX), "size": SIZE}),
+    59: (NextMail, {"request": REQUEST, "nameplate": _PLATE, "side": choice(Side),
+                    "index": integer(0, MAIL_INDEX_MAX)}),
+    60: (CloseMailbox, {"request": REQUEST, "nameplate": _PLATE}),
 }  # fmt: skip
 NUMBERS: dict[type[Any], int] = {kind: number for number, (kind, _) in FORMS.items()}
 _OPTIONAL = {
@@ -183,24 +185,35 @@ _OPTIONAL = {
 
 def encode_message(message: Message) -> bytes:
     """The frame header that says `message`."""
+    return encode_form(message, NUMBERS, _OPTIONAL)
+
+
+def decode_message(header: bytes) -> Message | None:
+    """The message a frame header says; None for one to be ignored. PeerError on anything out of form."""
+    message: Message | None = decode_form(header, FORMS)
+    return message
+
+
+def encode_form(message: Any, numbers: Mapping[type[Any], int], optional: Container[tuple[type[Any], str]]) -> bytes:
+    """A header by another table than this module's, for other kinds of link."""
     kind = type(message)
-    values: list[Any] = [NUMBERS[kind]]
+    values: list[Any] = [numbers[kind]]
     for item in fields(message):
         value = getattr(message, item.name)
         if isinstance(value, Enum):
             value = value.value
-        if (kind, item.name) in _OPTIONAL:
+        if (kind, item.name) in optional:
             value = () if value is None else (value,)
         values.append(value)
     return encode(values)
 
 
-def decode_message(header: bytes) -> Message | None:
-    """The message a frame header says; None for one to be ignored. PeerError on anything out of form."""
+def decode_form(header: bytes, forms: Mapping[int, Form]) -> Any:
+    """The message a header says by the table `forms`; None for one to be ignored."""
     values = decode(header, FRAME_HEADER_MAX)
     source = Fields(values, "message", at_least=1)
     number = source.integer("number")
-    form = FORMS.get(number)
+    form = forms.get(number)
     if form is None:
         if number >= IGNORED_FROM:
             return None
@@ -208,5 +221,4 @@ def decode_message(header: bytes) -> Message | None:
     kind, readers = form
     arguments = {name: reader(source, name) for name, reader in readers.items()}
     source.end()
-    message: Message = kind(**arguments)
-    return message
+    return kind(**arguments)

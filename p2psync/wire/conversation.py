@@ -21,7 +21,6 @@ from p2psync.wire.messages import (
     ClientHello,
     Credit,
     Failure,
-    Message,
     Ping,
     Pong,
     Reply,
@@ -30,6 +29,7 @@ from p2psync.wire.messages import (
     Spliced,
     Urgent,
 )
+from p2psync.wire.peer_messages import AnyMessage
 
 
 class State(Enum):
@@ -71,7 +71,7 @@ def _table() -> dict[tuple[State, Speaker, type[Any]], State]:
 TRANSITIONS = _table()
 
 
-def next_state(state: State, speaker: Speaker, message: Message) -> State:
+def next_state(state: State, speaker: Speaker, message: AnyMessage) -> State:
     """The state after `speaker` said `message`; PeerError when it may not say that now."""
     try:
         return TRANSITIONS[state, speaker, type(message)]
@@ -89,20 +89,20 @@ class Conversation:
         self.state = State.SILENT
         self.frames = FrameReader(body_max)
 
-    def send(self, message: Message, body_size: int = 0) -> bytes:
+    def send(self, message: AnyMessage, body_size: int = 0) -> bytes:
         """Bytes that say `message`; `body_size` raw bytes must follow. BugError when we may not say it now."""
         try:
-            self.state = next_state(self.state, self.me, message)
+            self.state = self._next_state(self.me, message)
         except PeerError as error:
             raise BugError(str(error)) from None
         if body_size and not isinstance(message, (Urgent, Bulk)):
             raise BugError("only Urgent and Bulk frames have a body")
-        return frame_start(encode_message(message), body_size)
+        return frame_start(self._encode(message), body_size)
 
     def receive_data(self, data: Buffer) -> None:
         self.frames.receive_data(data)
 
-    def next_event(self) -> tuple[Message, bytes | bytearray] | None:
+    def next_event(self) -> tuple[AnyMessage, bytes | bytearray] | None:
         """The next message and its body, or None when more data is needed. PeerError closes the conversation."""
         try:
             while (frame := self.frames.next_event()) is not None:
@@ -114,13 +114,28 @@ class Conversation:
             raise
         return None
 
-    def _understand(self, frame: Frame) -> Message | None:
+    def _understand(self, frame: Frame) -> AnyMessage | None:
         if self.state is State.CLOSED:
             raise PeerError("the other end went on talking on a closed link")
-        message = decode_message(frame.header)
+        message = self._decode(frame.header)
         if message is None:
             return None
         if frame.body and not isinstance(message, (Urgent, Bulk)):
             raise PeerError(f"a {type(message).__name__} frame has no body")
-        self.state = next_state(self.state, self.me.other, message)
+        self.state = self._next_state(self.me.other, message)
         return message
+
+    # Another kind of link says these anew (`peer_conversation`).
+
+    def may_say(self, kind: type[Any]) -> bool:
+        """Whether this end may say a message of that kind now."""
+        return (self.state, self.me, kind) in TRANSITIONS
+
+    def _next_state(self, speaker: Speaker, message: AnyMessage) -> State:
+        return next_state(self.state, speaker, message)
+
+    def _encode(self, message: AnyMessage) -> bytes:
+        return encode_message(message)  # type: ignore[arg-type]
+
+    def _decode(self, header: bytes) -> AnyMessage | None:
+        return decode_message(header)
