@@ -131,6 +131,7 @@ class Applying:
                 while ready:
                     group, ready[:] = ready[:_GROUP], ready[_GROUP:]
                     placed += await context.workers.run(self._materialiser.place, group)
+                    context.content_grew.notify()
                     context.changed.notify()
 
         fetchable = [plan for plan in writes if plan.rows or plan.size == 0]

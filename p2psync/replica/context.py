@@ -19,9 +19,20 @@ from p2psync.index.membership import Membership
 from p2psync.index.paths import Path
 from p2psync.replica.filesystem import Filesystem
 from p2psync.seams import Clock, Randomness, Workers
+from p2psync.session.peer_channel import PeerChannel
 from p2psync.store.interface import BlindStore
 from p2psync.vault.device_keys import DeviceKeys
 from p2psync.vault.secrets import FolderSecrets
+
+ALL_LINKS = frozenset({"direct", "splice", "store"})
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What a source has given: plain bytes and chunks."""
+
+    bytes: int = 0
+    chunks: int = 0
 
 
 class Signal:
@@ -66,6 +77,16 @@ class Context:
     """Anything a status would show has changed."""
     stores: dict[str, BlindStore] = field(default_factory=dict)
     """Connected stores by name: where chunks can be fetched from right now."""
+    peers: dict[str, PeerChannel] = field(default_factory=dict)
+    """Other devices that serve this folder right now, by name."""
+    peers_moved: Signal = field(default_factory=Signal)
+    """Peers came or went."""
+    content_grew: Signal = field(default_factory=Signal)
+    """Files were placed: other devices may find here what they lack."""
+    links: frozenset[str] = ALL_LINKS
+    """Kinds of link used for content and changes."""
+    fetched: dict[str, Fetched] = field(default_factory=dict)
+    """What each source has given since the replica was opened."""
     uploader: trio.Lock = field(default_factory=trio.Lock)
     """Held by the one exchange that uploads new content."""
     dirty: set[Path] = field(default_factory=set)

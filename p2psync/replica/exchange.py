@@ -60,22 +60,14 @@ class StoreExchange:
     async def _note_heads(self, heads: dict[FeedId, Head]) -> None:
         for feed, head in heads.items():
             self.held[feed] = max(head.seq, self.held.get(feed, 0))
-        own = heads.get(self._context.own_feed)
-        state = await self._context.workers.run(self._context.catalog.feeds.state, self._context.own_feed)
-        if own is not None and own.seq > state.seq:
-            raise UserError(
-                "this device's own feed goes further at the store than here: its home was restored from a backup or"
-                " copied; remove this home and join the folder again (the files can stay where they are)"
-            )
+        await check_own_feed(self._context, heads)
         self.moved.notify()
 
     async def asked(self) -> bool:
         """Ask the store now: whether it shows nothing that is not here (feeds held back for a reason do not count)."""
         heads = await self._store.heads()
         await self._note_heads(heads)
-        states = await self._context.workers.run(self._context.catalog.feeds.states)
-        known = {state.feed: (SEQ_MAX if state.held else state.seq) for state in states}
-        return all(known.get(feed, 0) >= head.seq for feed, head in heads.items())
+        return await all_here(self._context, heads)
 
     # Pull.
 
@@ -185,6 +177,24 @@ class StoreExchange:
             self.held[state.feed] = max(held, self.held.get(state.feed, 0))
             pushed = True
         return pushed
+
+
+async def check_own_feed(context: Context, heads: dict[FeedId, Head]) -> None:
+    """UserError when others hold more of this device's own feed than it does itself: it must not go on writing."""
+    own = heads.get(context.own_feed)
+    state = await context.workers.run(context.catalog.feeds.state, context.own_feed)
+    if own is not None and own.seq > state.seq:
+        raise UserError(
+            "this device's own feed goes further elsewhere than here: its home was restored from a backup or"
+            " copied; remove this home and join the folder again (the files can stay where they are)"
+        )
+
+
+async def all_here(context: Context, heads: dict[FeedId, Head]) -> bool:
+    """Whether heads show nothing that is not here (feeds held back for a reason do not count)."""
+    states = await context.workers.run(context.catalog.feeds.states)
+    known = {state.feed: (SEQ_MAX if state.held else state.seq) for state in states}
+    return all(known.get(feed, 0) >= head.seq for feed, head in heads.items())
 
 
 def _bounded(page: Sequence[Listed]) -> list[Listed]:

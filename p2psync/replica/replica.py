@@ -7,9 +7,9 @@ Who connects the stores is the node's business.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 
 import trio
@@ -17,25 +17,27 @@ import trio
 from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.keystore import Keystore
 from p2psync.encoding import decode
-from p2psync.errors import AccessRefused, FolderStopped, LinkLost, P2psyncError, UserError
+from p2psync.errors import AccessRefused, FolderStopped, LinkLost, NotFound, P2psyncError, UserError
 from p2psync.ids import EntryHash, FeedId, FolderId
 from p2psync.index.body import FeedHead, decode_body
 from p2psync.index.membership import Member, Newcomer, Role, encode_add
 from p2psync.index.paths import show
 from p2psync.replica.applying import Applying
-from p2psync.replica.context import Context
+from p2psync.replica.context import ALL_LINKS, Context, Fetched
 from p2psync.replica.exchange import StoreExchange
 from p2psync.replica.failures import only_failure
 from p2psync.replica.filesystem import Filesystem
 from p2psync.replica.inotify import watch_tree
 from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.replica.marker import check_marker
+from p2psync.replica.peer_exchange import PeerExchange
 from p2psync.replica.publisher import EntryWriter
 from p2psync.replica.recovery import recover
 from p2psync.replica.watcher import Watcher
 from p2psync.replica.watching import Watching
 from p2psync.sealed.entry import parse
 from p2psync.seams import Clock, Randomness, Workers
+from p2psync.session.peer_link import PeerLink
 from p2psync.store.interface import BlindStore
 from p2psync.vault.device_keys import DeviceKeys
 from p2psync.vault.entry import open_entry
@@ -49,7 +51,8 @@ _STOPPED_RETRY_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderStatus:
-    """What a user sees of a folder. Sizes in bytes; `stores` says of each connected store whether it has our heads."""
+    """What a user sees of a folder. Sizes in bytes; `stores` and `peers` say of each connected one whether it has our
+    heads, `fetched` how much content each source has given since the replica was opened."""
 
     state: str
     local_bytes: int
@@ -61,6 +64,8 @@ class FolderStatus:
     error: str | None
     stores: dict[str, bool]
     problems: list[tuple[str, str]] = field(default_factory=list)
+    peers: dict[str, bool] = field(default_factory=dict)
+    fetched: dict[str, Fetched] = field(default_factory=dict)
 
 
 class Replica:
@@ -69,6 +74,7 @@ class Replica:
     def __init__(self, context: Context, root: FilePath, make_filesystem: MakeFilesystem, watcher: MakeWatcher) -> None:
         self._context, self._root, self._make_filesystem = context, root, make_filesystem
         self._exchanges: dict[str, StoreExchange] = {}
+        self._peers: dict[str, PeerExchange] = {}
         self._stopped: str | None = None
         self._watching = Watching(context, context.catalog.require("replica"), lambda: watcher(root, context.workers))
         self._applying = Applying(context)
@@ -152,20 +158,48 @@ class Replica:
         context.catalog.set("required", b"")
         return True
 
+    @property
+    def links(self) -> frozenset[str]:
+        """The kinds of link (`direct`, `splice`, `store`) that carry this folder's changes and content."""
+        return self._context.links
+
+    def limit_links(self, links: frozenset[str]) -> None:
+        """Use only these kinds from now on: for connections made later. A folder without any store leaves `store` out."""
+        self._context.links = links
+        self._context.changed.notify()
+
     async def serve_store(self, name: str, store: BlindStore) -> None:
-        """Pull from and push to one connected store until its link is lost (LinkLost, AccessRefused, …)."""
+        """Pull from and push to one connected store until its link is lost (LinkLost, AccessRefused, …).
+
+        Where `store` is no allowed kind of link nothing passes: the link is there for pairing and presence alone.
+        """
+        if "store" not in self._context.links:
+            await trio.sleep_forever()
         exchange = StoreExchange(self._context, name, store)
         self._exchanges[name] = exchange
         try:
-            await exchange.run()
-        except BaseExceptionGroup as group:
-            failure = only_failure(group, P2psyncError)
-            if failure is None:
-                raise
-            raise failure from None
+            await _run_bare(exchange.run)
         finally:
             if self._exchanges.get(name) is exchange:
                 del self._exchanges[name]
+            self._context.changed.notify()
+
+    async def serve_peer(self, name: str, link: PeerLink) -> None:
+        """Exchange with one other device until its link is lost (LinkLost; PeerError when it broke the protocol).
+
+        Both devices call it for every folder they may have in common: the folder opens once both serve it and each
+        takes the other for a member. `name` is what status shows, usually the device id.
+        """
+        if link.kind not in self._context.links:
+            await link.closed()
+            raise link.lost()
+        exchange = PeerExchange(self._context, name, link)
+        self._peers[name] = exchange
+        try:
+            await _run_bare(exchange.run)
+        finally:
+            if self._peers.get(name) is exchange:
+                del self._peers[name]
             self._context.changed.notify()
 
     async def rescan(self) -> None:
@@ -183,7 +217,7 @@ class Replica:
         catalog = context.catalog
         wanted, local, conflicts = catalog.versions.totals()
         files, size = catalog.versions.needed()
-        upload = catalog.locations.upload_bytes()
+        upload = catalog.locations.upload_bytes() if "store" in context.links else 0
         heads = self._heads()
         troubles = [(subject, sentence) for subject, sentence in sorted(context.trouble.items())]
         held = [(f"feed {state.feed.hex()[:8]}", state.held) for state in catalog.feeds.states() if state.held]
@@ -195,6 +229,8 @@ class Replica:
             need_files=files, upload_bytes=upload, conflicts=conflicts, error=self._stopped,
             stores={name: exchange.has(heads) for name, exchange in list(self._exchanges.items())},
             problems=[*troubles, *held, *problems],
+            peers={name: exchange.has(heads) for name, exchange in list(self._peers.items()) if exchange.active},
+            fetched={name: replace(count) for name, count in list(context.fetched.items())},
         )  # fmt: skip
 
     def _state(self, need_files: int, upload: int) -> str:
@@ -208,7 +244,7 @@ class Replica:
         return {state.feed: state.seq for state in self._context.catalog.feeds.states()}
 
     async def in_sync(self) -> None:
-        """Return once nothing is left to do and every connected store, at least one, was asked and agrees.
+        """Return once nothing is left to do and every connected store and device, at least one, was asked and agrees.
 
         UserError when the folder is stopped.
         """
@@ -220,18 +256,21 @@ class Replica:
             await context.changed.wait(seen)
 
     async def _agrees(self) -> bool:
-        """Idle, asked every connected store for news, and still idle with all our heads there."""
+        """Idle, asked every connected store and device for news, and still idle with all our heads there."""
         for _ in range(2):
             status = await self.status()
             if status.state == "error":
                 raise UserError(f"the folder is stopped: {status.error}")
-            if status.state != "idle" or not status.stores or not all(status.stores.values()):
+            known = [*status.stores.values(), *status.peers.values()]
+            if status.state != "idle" or not known or not all(known):
                 return False
-            for exchange in list(self._exchanges.values()):
+            connected: list[StoreExchange | PeerExchange] = [*self._exchanges.values()]
+            connected += [exchange for exchange in self._peers.values() if exchange.active]
+            for exchange in connected:
                 try:
                     if not (exchange.heard and await exchange.asked()):
                         return False
-                except (LinkLost, AccessRefused):
+                except (LinkLost, AccessRefused, NotFound):
                     return False
         return True
 
@@ -259,12 +298,26 @@ class Replica:
         return head
 
     async def uploaded(self, head: FeedHead) -> None:
-        """Wait until a connected store holds that entry."""
+        """Wait until a connected store holds that entry; where stores carry nothing, newcomers get it from a device."""
         while True:
             seen = self._context.changed.count
+            if "store" not in self._context.links:
+                await trio.lowlevel.checkpoint()
+                return
             if any(exchange.held.get(head.feed, 0) >= head.seq for exchange in self._exchanges.values()):
                 return
             await self._context.changed.wait(seen)
+
+
+async def _run_bare(run: Callable[[], Awaitable[None]]) -> None:
+    """Run an exchange; when its tasks fail together, the first error stands for all."""
+    try:
+        await run()
+    except BaseExceptionGroup as group:
+        failure = only_failure(group, P2psyncError)
+        if failure is None:
+            raise
+        raise failure from None
 
 
 @asynccontextmanager
@@ -279,15 +332,16 @@ async def open_replica(
     workers: Workers,
     make_filesystem: MakeFilesystem = LocalFilesystem,
     watcher: MakeWatcher = watch_tree,
+    links: frozenset[str] = ALL_LINKS,
 ) -> AsyncIterator[Replica]:
-    """Open a folder that was created or adopted here. Every seam is handed in."""
+    """Open a folder that was created or adopted here. Every seam is handed in; `links` limits the kinds of link used."""
 
     def prepare() -> Context:
         catalog = Catalog(catalog_path)
         keys = keystore.load_folder(catalog.folder)
         return Context(
             catalog=catalog, keys=keys, device=device, membership=catalog.membership(), clock=clock,
-            randomness=randomness, workers=workers,
+            randomness=randomness, workers=workers, links=links,
         )  # fmt: skip
 
     context = await workers.run(prepare)

@@ -84,6 +84,10 @@ class PeerLink:
         """Why the link was lost; None while it lives."""
         return self._link.error
 
+    def lost(self) -> LinkLost:
+        """What to raise once the link has ended."""
+        return LinkLost(str(self.error))
+
     async def closed(self) -> None:
         """Wait until the link is lost."""
         await self._link.ended()
@@ -202,7 +206,7 @@ class FolderOffer:
             await self._offered.wait_opened(seen)
             nursery.cancel_scope.cancel()
         if self._link.error is not None:
-            raise LinkLost(str(self._link.error))
+            raise self._link.lost()
 
 
 @asynccontextmanager

@@ -124,10 +124,11 @@ class PeerServing:
         body = encode_heads(watched.revision, [(feed, head.seq, head.hash) for feed, head in watched.heads.items()])
         return Answer(request=number, size=len(body), bulk=False), body
 
-    async def _get_entries(self, request: GetEntries, service: FolderService) -> None:
+    async def _get_entries(self, request: GetEntries, service: FolderService) -> Response:
         async with self._outgoing.hold(ENTRIES_BYTES_MAX):
             entries = await service.entries(request.feed, request.after)
             await self._send(request.request, Lane.URGENT, encode_entries(entries))
+        return None
 
     async def _put_entries(self, request: PutEntries, service: FolderService, body: RequestBody) -> Done:
         if not 0 < request.size <= ENTRY_LIST_MAX:
@@ -138,7 +139,7 @@ class PeerServing:
             await service.take_entries(entries)
         return Done(request=request.request)
 
-    async def _get_chunks(self, request: GetChunks, service: FolderService, body: RequestBody) -> None:
+    async def _get_chunks(self, request: GetChunks, service: FolderService, body: RequestBody) -> Response:
         if not 0 < request.size <= CHUNK_LIST_MAX:
             raise PeerError(f"a chunk list of {request.size} bytes")
         async with body.received(self._incoming) as parts:
@@ -146,6 +147,7 @@ class PeerServing:
         async with self._outgoing.hold(stream_size_max(each.length for each in wanted)):
             stream: Ciphertext = await service.chunks(request.generation, wanted)
             await self._send(request.request, Lane.BULK, [stream])
+        return None
 
     async def _send(self, number: int, lane: Lane, buffers: Sequence[bytes]) -> None:
         """Say the answer and its body, in the lane's order, while the caller holds the memory."""

@@ -1,0 +1,211 @@
+"""The exchange with one other device over a link: show heads, pull what it has, push what is written here.
+
+Both devices run the same. Catching up is pulling: the other's heads (level-triggered) say what is missing, and entries
+are asked for feed by feed. What this device writes while the other is up to date is pushed the moment it is committed,
+which spares the round trip; heads are shown again after that, so that nothing is sent twice. Chunks are the fetcher's
+(it finds the channel in `context.peers`). When the other device closes the folder, the channel is opened again once
+it is back; ends with LinkLost when the link does.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from p2psync.errors import IntegrityError, NotFound, PeerError
+from p2psync.ids import FeedId
+from p2psync.replica.context import Context, Signal
+from p2psync.replica.exchange import all_here, check_own_feed
+from p2psync.replica.serving import FolderAnswers, admit_entries, announce
+from p2psync.session.peer_channel import PeerChannel
+from p2psync.session.peer_link import PeerLink
+from p2psync.store.interface import Head, Watched
+from p2psync.vault.channel import FolderProver
+
+_PUSH_MOST = 8
+"""Entries pushed at once: at most 8 MiB, what an entry list holds. More is pulled, at the other's pace."""
+
+
+class PeerExchange:
+    def __init__(self, context: Context, name: str, link: PeerLink) -> None:
+        self._context, self.name, self._link = context, name, link
+        self.held: dict[FeedId, int] = {}
+        """How far the other device was given each feed; what it took in is what it shows."""
+        self.heard = False
+        """Whether everything it showed at its last word was taken in."""
+        self._shown = Signal()
+        self._news = Signal()
+        self._theirs: dict[FeedId, Head] = {}
+        self._pushed_from = 0
+        self._channel: PeerChannel | None = None
+
+    async def run(self) -> None:
+        """Until LinkLost. A device that is not a member yet is waited for."""
+        context = self._context
+        answers = FolderAnswers(context, self._shown)
+        prover = FolderProver(context.secrets)
+        while not answers.permits(self._link.identity):
+            await self._wait_for_membership()
+        async with self._link.offer(prover, answers) as offer:
+            while True:
+                channel = await offer.open()
+                try:
+                    await self._exchange(channel)
+                except* NotFound:
+                    pass  # its folder was closed: it is opened again when it is back
+
+    async def _wait_for_membership(self) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def give_up() -> None:
+                await self._link.closed()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(give_up)
+            await self._context.feeds_grew.wait(self._context.feeds_grew.count)
+            nursery.cancel_scope.cancel()
+        if self._link.error is not None:
+            raise self._link.lost()
+
+    @property
+    def active(self) -> bool:
+        """Whether the other device serves the folder now."""
+        return self._channel is not None
+
+    def has(self, heads: dict[FeedId, int]) -> bool:
+        """Whether the other device holds these feeds this far."""
+        return self.active and all(
+            feed in self._theirs and self._theirs[feed].seq >= seq for feed, seq in heads.items()
+        )
+
+    async def asked(self) -> bool:
+        """Ask the other device now: whether it shows nothing that is not here."""
+        if self._channel is None:
+            await trio.lowlevel.checkpoint()
+            return False
+        watched = await self._channel.watch(-1)
+        await self._note(watched)
+        return await all_here(self._context, watched.heads)
+
+    async def _exchange(self, channel: PeerChannel) -> None:
+        context = self._context
+        self.held.clear()
+        self._theirs.clear()
+        watched = await channel.watch(-1)
+        await self._note(watched)
+        own = await context.workers.run(context.catalog.feeds.state, context.own_feed)
+        self._pushed_from = own.seq
+        self._channel = context.peers[self.name] = channel
+        context.peers_moved.notify()
+        context.work_arrived.notify()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch, channel, watched.revision)
+                nursery.start_soon(self._pull, channel)
+                nursery.start_soon(self._push, channel)
+                nursery.start_soon(self._pass_on)
+        finally:
+            self._channel, self.heard = None, False
+            if context.peers.get(self.name) is channel:
+                del context.peers[self.name]
+            context.peers_moved.notify()
+            context.changed.notify()
+
+    async def _note(self, watched: Watched) -> None:
+        for feed, head in watched.heads.items():
+            self.held[feed] = max(head.seq, self.held.get(feed, 0))
+            if feed not in self._theirs or self._theirs[feed].seq < head.seq:
+                self._theirs[feed] = head
+        await check_own_feed(self._context, watched.heads)
+        self._news.notify()
+        self._context.changed.notify()
+
+    async def _watch(self, channel: PeerChannel, revision: int) -> None:
+        """Follow what the other device shows: new heads, or content it has placed since."""
+        while True:
+            watched = await channel.watch(revision)
+            revision = watched.revision
+            await self._note(watched)
+            self._context.work_arrived.notify()
+
+    async def _pass_on(self) -> None:
+        """What was placed here may be what the other device lacks: let it look again."""
+        grew = self._context.content_grew
+        while True:
+            await grew.wait(grew.count)
+            self._shown.notify()
+
+    # Pull.
+
+    async def _pull(self, channel: PeerChannel) -> None:
+        context = self._context
+        while True:
+            news, grew = self._news.count, context.feeds_grew.count
+            self.heard = False
+            heads = dict(self._theirs)
+            moved = True
+            while moved:
+                moved = False
+                for feed, head in sorted(heads.items()):
+                    moved |= await self._pull_feed(channel, feed, head)
+            self.heard = True
+            context.changed.notify()
+            if await self._behind(heads):
+                await self._wait_either(news, grew)
+            else:
+                await self._news.wait(news)
+
+    async def _behind(self, heads: dict[FeedId, Head]) -> bool:
+        """Whether some feed must wait for another: then whatever moves it, from whomever, is reason to try again."""
+        states = await self._context.workers.run(self._context.catalog.feeds.states)
+        known = {state.feed: state.seq for state in states}
+        return any(known.get(feed, 0) < head.seq for feed, head in heads.items())
+
+    async def _wait_either(self, news: int, grew: int) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def wait(signal: Signal, seen: int) -> None:
+                await signal.wait(seen)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait, self._news, news)
+            nursery.start_soon(wait, self._context.feeds_grew, grew)
+
+    async def _pull_feed(self, channel: PeerChannel, feed: FeedId, head: Head) -> bool:
+        context, moved = self._context, False
+        subject = f"feed {feed.hex()[:8]}"
+        while True:
+            state = await context.workers.run(context.catalog.feeds.state, feed)
+            if state.seq >= head.seq:
+                return moved
+            entries = await channel.entries(feed, state.seq)
+            try:
+                result = await context.workers.run(admit_entries, context, entries, feed)
+            except (IntegrityError, PeerError) as error:
+                context.set_trouble(subject, f"{self.name}: {error}")
+                return moved
+            announce(context, result)
+            moved |= bool(result.entries)
+            if result.waiting or not result.entries:
+                return moved
+            context.trouble.pop(subject, None)
+
+    # Push.
+
+    async def _push(self, channel: PeerChannel) -> None:
+        context = self._context
+        while True:
+            seen = context.feeds_grew.count
+            await self._push_own(channel)
+            self._shown.notify()
+            await context.feeds_grew.wait(seen)
+
+    async def _push_own(self, channel: PeerChannel) -> None:
+        """Hand over what was written here since the exchange began, if the other device has all that was before."""
+        context, own = self._context, self._context.own_feed
+        state = await context.workers.run(context.catalog.feeds.state, own)
+        held = self.held.get(own, 0)
+        if not self._pushed_from <= held < state.seq <= held + _PUSH_MOST:
+            return
+        entries = await context.workers.run(context.catalog.feeds.entries_after, own, held, _PUSH_MOST)
+        await channel.put_entries([data for _, _, data in entries])
+        self.held[own] = max(entries[-1][0], self.held.get(own, 0))
