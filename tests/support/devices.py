@@ -63,7 +63,7 @@ class Device:
 
     @asynccontextmanager
     async def running(
-        self, store: BlindStore | None, **seams: Callable[..., AbstractAsyncContextManager[object]]
+        self, store: BlindStore | None, **seams: Callable[..., AbstractAsyncContextManager[object]] | frozenset[str]
     ) -> AsyncIterator[Replica]:
         async with open_replica(
             root=self.root, catalog_path=self.catalog, keystore=self.keystore, device=self.keys, clock=self.clock,

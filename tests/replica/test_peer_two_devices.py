@@ -1,0 +1,109 @@
+"""Two devices linked directly, with no store at all: the laws of two replicas and a store hold."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.devices import Device, converge
+from tests.support.peers import DIRECT, linked, two_linked
+
+
+async def test_a_file_written_on_one_device_appears_on_the_other(tmp_path: Path) -> None:
+    async with two_linked(tmp_path) as (a, b, first, second):
+        a.write("dir/hello.txt", b"hello")
+        await converge(first, second)
+        assert b.tree() == a.tree()
+        assert b.tree()["dir/hello.txt"][1] == b"hello"
+
+
+async def test_everything_a_tree_can_hold_travels_both_ways(tmp_path: Path) -> None:
+    async with two_linked(tmp_path) as (a, b, first, second):
+        a.write("empty", b"")
+        a.write("big.bin", os.urandom(3 << 20))
+        a.write("run.sh", b"#!/bin/sh\n")
+        (a.root / "run.sh").chmod(0o755)
+        (a.root / "link").symlink_to("run.sh")
+        (a.root / "hollow").mkdir()
+        b.write("from b/ü 😀\nnewline", b"both ways")
+        b.write("b.bin", os.urandom(2 << 20))
+        await converge(first, second)
+        assert a.tree() == b.tree()
+        assert len(a.tree()) == 8
+        assert (a.root / "big.bin").stat().st_mtime_ns == (b.root / "big.bin").stat().st_mtime_ns
+        status = await second.status()
+        assert status.fetched["a"].bytes >= 3 << 20
+        assert status.peers == {"a": True} and status.stores == {}
+
+
+async def test_edits_renames_and_deletes_follow(tmp_path: Path) -> None:
+    async with two_linked(tmp_path) as (a, b, first, second):
+        for number in range(20):
+            a.write(f"d/f{number}", b"x" * 1000 + str(number).encode())
+        await converge(first, second)
+        (a.root / "d" / "f0").write_bytes(b"edited")
+        (b.root / "d" / "f1").unlink()
+        await converge(first, second)
+        (a.root / "d").rename(a.root / "e")
+        await converge(first, second)
+        assert a.tree() == b.tree()
+        assert "e/f1" not in a.tree()
+        assert a.tree()["e/f0"][1] == b"edited"
+        assert not any(name.startswith("d") for name in a.tree())
+
+
+async def test_concurrent_edits_keep_both_versions(tmp_path: Path) -> None:
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    a.found()
+    async with a.running(None, links=DIRECT) as first:
+        await b.admitted_by(first)
+        async with b.running(None, links=DIRECT) as second, linked(a, first, b, second):
+            a.write("note.md", b"base")
+            await converge(first, second)
+    a.write("note.md", b"from a")
+    b.write("note.md", b"from b")
+    async with (
+        a.running(None, links=DIRECT) as first, b.running(None, links=DIRECT) as second, linked(b, second, a, first)
+    ):  # fmt: skip
+        await converge(first, second)
+        assert a.tree() == b.tree()
+        assert sorted(content for _, content, _ in a.tree().values()) == [b"from a", b"from b"]
+        assert any(".sync-conflict-" in name and name.endswith(".md") for name in a.tree())
+
+
+async def test_joining_a_folder_that_is_not_empty_loses_nothing_and_copies_only_what_differs(tmp_path: Path) -> None:
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    for device in (a, b):
+        device.write("same", b"same on both")
+        device.write("differs", device.home.name.encode())
+    b.write("only b", b"b")
+    a.found()
+    async with a.running(None, links=DIRECT) as first:
+        await b.admitted_by(first)
+        async with b.running(None, links=DIRECT) as second, linked(a, first, b, second):
+            await converge(first, second)
+            assert a.tree() == b.tree()
+            contents = sorted(content for _, content, _ in a.tree().values())
+            assert contents == [b"a", b"b", b"b", b"same on both"]
+            assert len(a.tree()) == 4
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "symlink"])
+async def test_a_deletion_of_one_kind_makes_room_for_another(tmp_path: Path, kind: str) -> None:
+    async with two_linked(tmp_path) as (a, b, first, second):
+        a.write("x", b"a file")
+        await converge(first, second)
+        (b.root / "x").unlink()
+        if kind == "file":
+            b.write("x", b"another")
+        elif kind == "directory":
+            b.write("x/inside", b"inside")
+        else:
+            (b.root / "x").symlink_to("nowhere")
+        await converge(first, second)
+        assert a.tree() == b.tree()
+        (a.root / "y").write_bytes(b"still alive")
+        await converge(first, second)
+        assert a.tree() == b.tree()
