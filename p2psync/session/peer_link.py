@@ -117,7 +117,7 @@ class PeerLink:
         self._link.say(CloseChannel(channel=channel))
 
     async def carry(self) -> None:
-        """Run the link until it ends; whoever waits on it gets its error."""
+        """Run the link until it ends and close it; whoever waits on it gets its error, and the other end a reason."""
         try:
             with self._carrying:
                 async with trio.open_nursery() as nursery:
@@ -126,11 +126,9 @@ class PeerLink:
                     await self._link.run(self._receive)
                     nursery.cancel_scope.cancel()
         finally:
+            error = self._link.error
             self.asker.end()
-
-    async def aclose(self) -> None:
-        error = self._link.error
-        await self._link.aclose(self._reason or (error if isinstance(error, PeerError) else None))
+            await self._link.aclose(self._reason or (error if isinstance(error, PeerError) else None))
 
     def _receive(self, message: AnyMessage, body: bytes | bytearray) -> None:
         assert self._server is not None, "carry makes it before it listens"
@@ -317,8 +315,6 @@ async def _running(peer: PeerLink) -> AsyncIterator[None]:
         if len(group.exceptions) == 1:
             raise group.exceptions[0] from group.exceptions[0].__cause__
         raise
-    finally:
-        await peer.aclose()
 
 
 async def _greet(link: Link, nonce: bytes) -> None:
