@@ -111,13 +111,16 @@ class PeerExchange:
             context.changed.notify()
 
     async def _note(self, watched: Watched) -> None:
+        moved = False
         for feed, head in watched.heads.items():
             self.held[feed] = max(head.seq, self.held.get(feed, 0))
             if feed not in self._theirs or self._theirs[feed].seq < head.seq:
                 self._theirs[feed] = head
+                moved = True
         await check_own_feed(self._context, watched.heads)
-        self._news.notify()
-        self._context.changed.notify()
+        if moved:
+            self._news.notify()
+            self._context.changed.notify()
 
     async def _watch(self, channel: PeerChannel, revision: int) -> None:
         """Follow what the other device shows: new heads, or content it has placed since."""
