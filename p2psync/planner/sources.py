@@ -43,13 +43,15 @@ class _Asked:
 
 
 class Sharing:
-    """The pool of one transfer. Every piece is free, asked, unserved (no live peer has it), at the stores, or settled."""
+    """The pool of one transfer. Every piece is free, asked, unserved (no live peer has it), at the stores, given up,
+    or has come."""
 
     def __init__(self, pieces: Iterable[Piece]) -> None:
         self._free: dict[ChunkId, Piece] = {}
         self._asked: dict[ChunkId, _Asked] = {}
         self._unserved: dict[ChunkId, Piece] = {piece.chunk: piece for piece in pieces}
         self._at_stores: dict[ChunkId, Piece] = {}
+        self._given_up: dict[ChunkId, Piece] = {}
         self._not_stored: set[ChunkId] = set()
         self._lacking: dict[ChunkId, set[str]] = {}
         self._peers: set[str] = set()
@@ -62,8 +64,9 @@ class Sharing:
         self._peers.add(peer)
         for lacking in self._lacking.values():
             lacking.discard(peer)
-        self._free |= self._unserved
+        self._free |= self._unserved | self._given_up
         self._unserved.clear()
+        self._given_up.clear()
 
     def leave(self, peer: str) -> None:
         """A peer is gone: what only it was asked for is free again."""
@@ -134,8 +137,12 @@ class Sharing:
             if chunk in self._free and self._peers <= self._lacking.get(chunk, set()):
                 self._unserved[chunk] = self._free.pop(chunk)
 
+    @property
+    def _pools(self) -> tuple[dict[ChunkId, Piece], ...]:
+        return self._free, self._unserved, self._at_stores, self._given_up
+
     def _forget(self, piece: Piece) -> None:
-        known = [pool.pop(piece.chunk, None) for pool in (self._free, self._unserved, self._at_stores)]
+        known = [pool.pop(piece.chunk, None) for pool in self._pools]
         if self._asked.pop(piece.chunk, None) is not None or any(found is not None for found in known):
             self._left -= piece.length
         self._lacking.pop(piece.chunk, None)
@@ -155,13 +162,16 @@ class Sharing:
         return list(taken.values())
 
     def settle_stores(self, asked: Iterable[Piece], got: Collection[ChunkId]) -> None:
-        """The stores' turn for these pieces is over: what they did not give is settled as not to be had now."""
+        """The stores' turn for these pieces is over: what they did not give is given up, until another peer joins."""
         for piece in asked:
-            if piece.chunk in got or piece.chunk not in self._asked:
+            held = self._at_stores.pop(piece.chunk, None)
+            if piece.chunk in got:
+                self._at_stores[piece.chunk] = piece
                 self._forget(piece)
-            else:
+            elif piece.chunk in self._asked:
                 self._not_stored.add(piece.chunk)  # a live peer still owes it
-            self._at_stores.pop(piece.chunk, None)
+            elif held is not None and piece.chunk not in self._free and piece.chunk not in self._unserved:
+                self._given_up[piece.chunk] = piece
 
     def finished(self, stores: bool) -> bool:
         """Whether nothing is under way and nobody is left to ask; `stores`: some store is connected."""
