@@ -44,11 +44,14 @@ from p2psync.index.membership import (
 from p2psync.index.records import InlineChunk, PackLocations, encode_inline, encode_pack, encode_version, record_hash
 from p2psync.index.versions import Content, Dot, Kind, Origin, Version
 from p2psync.vault.boxes import BoxKey
+from p2psync.vault.channel import FolderProver
 from p2psync.vault.device_keys import DeviceKeys
 from p2psync.vault.entry import seal_entry
 from p2psync.vault.envelope import seal_envelope
 from p2psync.vault.pack import PackWriter, locate
-from p2psync.vault.secrets import EpochSecret, Generation, first_epoch
+from p2psync.vault.secrets import EpochSecret, FolderSecrets, Generation, first_epoch
+from p2psync.vault.stream import seal_stream
+from p2psync.wire.peer_bodies import WantedChunk, encode_chunk_list
 
 DIRECTORY = Path(__file__).parent.parent / "vectors"
 
@@ -246,6 +249,38 @@ def chunks() -> Vectors:
     return found
 
 
+TRANSCRIPT = (
+    material("dialler nonce"), material("listener nonce"), material("dialler pin"), material("listener pin"),
+)  # fmt: skip
+
+
+def stream() -> Vectors:
+    """A live stream of chunks, one of which is not there, and the proofs that open a channel."""
+    wanted = [WantedChunk(GENERATION.chunk_id(plain), len(plain)) for plain in CHUNKS.values() if plain]
+    held = {GENERATION.chunk_id(plain): plain for plain in CHUNKS.values() if len(plain) != 1000}
+    secrets = FolderSecrets(FOLDER, {EPOCH.epoch: EPOCH}, {GENERATION.number: GENERATION}, EPOCH.epoch)
+    prover = FolderProver(secrets)
+    data = seal_stream(FOLDER, EPOCH, material("stream salt"), wanted, lambda each: held.get(each.chunk))
+    return {
+        "stream": {
+            "folder": FOLDER.hex(),
+            "epoch": EPOCH.epoch.hex(),
+            "epoch secret": _text(EPOCH.secret),
+            "chunk list": _text(encode_chunk_list(wanted)),
+            "left out": 1,
+            "bytes": _text(data),
+        },
+        "channel": {
+            "dialler nonce": _text(TRANSCRIPT[0]),
+            "listener nonce": _text(TRANSCRIPT[1]),
+            "dialler pin": _text(TRANSCRIPT[2]),
+            "listener pin": _text(TRANSCRIPT[3]),
+            "dialler proof": _text(prover.prove((*TRANSCRIPT, b"dialler"))[0]),
+            "listener proof": _text(prover.prove((*TRANSCRIPT, b"listener"))[0]),
+        },
+    }
+
+
 def entries() -> Vectors:
     """A chain of entries of three size classes: (body, object)."""
     found: Vectors = {}
@@ -273,6 +308,7 @@ def build() -> dict[str, Vectors]:
     """All vectors by file name."""
     return {
         "keys": keys(), "membership": membership(), "records": records(), "chunks": chunks(), "entries": entries(),
+        "stream": stream(),
     }  # fmt: skip
 
 

@@ -32,7 +32,9 @@ from p2psync.vault.device_keys import decode_device_keys
 from p2psync.vault.entry import open_entry
 from p2psync.vault.envelope import open_envelope, open_parents
 from p2psync.vault.pack import FrameSealer, locate, read_table
-from p2psync.vault.secrets import EpochSecret, Generation
+from p2psync.vault.secrets import EpochSecret, FolderSecrets, Generation
+from p2psync.vault.stream import open_stream
+from p2psync.wire.peer_bodies import decode_chunk_list, split_stream
 from tests.support import vectors
 from tests.support.vectors import EPOCH, FEED, FOLDER, FOUNDER, GENERATION, NEWCOMER, material, to_bytes
 
@@ -213,6 +215,37 @@ def test_every_chunk_of_the_pack_opens_by_both_readers() -> None:
         lp("p2psync 1 aad pack table", FOLDER, EPOCH.epoch), data[-32 - table_size : -32],
     )  # fmt: skip
     assert rows.rstrip(b"\0") == table.rstrip(b"\0") and table_size % 1024 == 0
+
+
+def test_a_live_stream_opens_by_both_readers_and_proofs_are_keyed_hashes() -> None:
+    given = FILES["stream"]["stream"]
+    data, rows = to_bytes(given["bytes"]), to_bytes(given["chunk list"])
+    secret, epoch, folder = (bytes.fromhex(given[name]) for name in ("epoch secret", "epoch", "folder"))
+    assert data[:16] == epoch
+    key = kdf(secret, "p2psync 1 key pack frames", data[16:48])
+    place, found = 48, []
+    while place < len(data):
+        index, size = (int.from_bytes(data[place + at : place + at + 4], "big") for at in (0, 4))
+        chunk, length = (
+            rows[index * 36 : index * 36 + 32],
+            int.from_bytes(rows[index * 36 + 32 : index * 36 + 36], "big"),
+        )
+        aad = lp("p2psync 1 aad frame", folder, epoch, chunk)
+        plain = sodium_open(key, index, aad, data[place + 8 : place + 8 + size])
+        assert plain[0] == 0 and len(plain) == length + 1
+        assert blake3(plain[1:], key=GENERATION.chunk_key).digest() == chunk
+        found.append(index)
+        place += 8 + size
+    assert place == len(data) and found == [0, 2]
+    parts = split_stream(data, 3)
+    assert parts is not None and parts.whole
+    secrets = FolderSecrets(FOLDER, {EPOCH.epoch: EPOCH})
+    assert len(list(open_stream(FOLDER, secrets, GENERATION, decode_chunk_list(rows), parts))) == 2
+    given = FILES["stream"]["channel"]
+    fields = [bytes.fromhex(given[name]) for name in ("dialler nonce", "listener nonce", "dialler pin", "listener pin")]
+    for role in ("dialler", "listener"):
+        proof = blake3(lp("p2psync 1 proof channel", *fields, role), key=kdf(secret, "p2psync 1 key net")).digest()
+        assert proof.hex() == given[f"{role} proof"]
 
 
 def test_entries_of_every_size_class_open_by_both_readers() -> None:
