@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from p2psync.errors import P2psyncError
 from p2psync.ids import ChunkId, Plaintext
 from p2psync.index.records import iterate_chunks
 from p2psync.planner.sources import Piece, Sharing
@@ -75,13 +74,7 @@ class Fetcher:
             self._note_left_over(bool(await self._context.workers.run(missing)))
 
     async def _transfer(self, pieces: Sequence[Piece], take: Take, ready: Ready) -> None:
-        try:
-            await Transfer(self._context, self._stores, Sharing(pieces), take, ready).run()
-        except BaseExceptionGroup as group:
-            known, others = group.split(P2psyncError)
-            if others is not None or known is None:
-                raise
-            raise _first(known) from None  # the disk refuses, or the folder was stopped: one error says it
+        await Transfer(self._context, self._stores, Sharing(pieces), take, ready).run()
 
     def _note_left_over(self, left_over: bool) -> None:
         if left_over and self._context.peers:
@@ -98,13 +91,6 @@ class Fetcher:
         if self._left_over:
             waits.append(max(0.05, self._ask_peers_at - self._context.clock.now()))
         return min((wait for wait in waits if wait is not None), default=None)
-
-
-def _first(group: BaseExceptionGroup[P2psyncError]) -> BaseException:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
 
 
 def _piece(chunk: ChunkId, assembly: Assembly, index: int) -> Piece:
