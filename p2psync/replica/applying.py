@@ -78,10 +78,10 @@ class Applying:
         for live in (True, False):
             after = 0
             while True:
-                if live:
+                if live and not context.peers:  # a live peer may have what no store was told of
                     needs = await context.workers.run(context.catalog.versions.needs_with_source, after)
                 else:
-                    needs = await context.workers.run(context.catalog.versions.needs, False, after)
+                    needs = await context.workers.run(context.catalog.versions.needs, live, after)
                 if not needs:
                     break
                 after = needs[-1].id
