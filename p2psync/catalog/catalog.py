@@ -39,6 +39,10 @@ class Catalog:
         """Everything inside is durable together or not at all. Blocks on the disk; never await inside."""
         return self._db.transaction()
 
+    def reading(self) -> AbstractContextManager[None]:
+        """Everything inside sees one state of the catalog; keep it short, and never await inside."""
+        return self._db.reading()
+
     def _short_device(self, feed: FeedId) -> str:
         identity = self.feeds.state(feed).identity
         return "UNKNOWN" if identity is None else short_device_id(device_id(IdentityKey(identity)))

@@ -276,11 +276,6 @@ class Versions:
         copies = self._db.scalar("SELECT count(*) FROM wanted WHERE source_dir IS NOT NULL")
         return wanted, held, copies
 
-    def live_children(self, path: Path) -> bool:
-        """Whether anything is wanted alive directly inside this directory."""
-        directory = b"/".join(path)
-        return bool(self._db.scalar("SELECT 1 FROM wanted WHERE dir = ? AND kind <> 3 LIMIT 1", (directory,)))
-
     def copies_placed(self, path: Path) -> bool:
         """Whether every derived conflict copy of this path's losers stands on the disk."""
         rows = self._db.query(

@@ -51,9 +51,10 @@ class Plan:
 def plan_path(context: Context, path: Path) -> Plan:
     """Decide the step for a queued path."""
     catalog = context.catalog
-    wanted, base = catalog.versions.wanted(path), catalog.placed.get(path)
+    with catalog.reading():  # entries are admitted by another thread meanwhile
+        wanted, base = catalog.versions.wanted(path), catalog.placed.get(path)
+        version = None if wanted is None else catalog.versions.wanted_version(wanted)
     stat = context.filesystem.stat(path)
-    version = None if wanted is None else catalog.versions.wanted_version(wanted)
     live = wanted is not None and wanted.kind is not Kind.DELETED
     step = decide_step(
         wanted=wanted.kind if wanted is not None else None,

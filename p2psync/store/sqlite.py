@@ -95,6 +95,12 @@ class Database:
                 self._undo(name)
                 raise
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Several queries that see one state: no other thread writes in between."""
+        with self._lock:
+            yield
+
     def execute(self, sql: str, parameters: Parameters = ()) -> int:
         """Run one statement and return how many rows it changed (-1 when that has no meaning)."""
         with self._lock, self._translated():

@@ -233,3 +233,23 @@ def test_a_kill_during_a_migration_leaves_the_old_schema(tmp_path: Path, make_pa
     database = Database(path, new)
     assert database.scalar("PRAGMA user_version") == 2
     database.close()
+
+
+def test_what_is_read_together_is_of_one_state_although_another_thread_writes(tmp_path: Path) -> None:
+    database = Database(tmp_path / "one.db", "p2psync.store.sql")
+    started = threading.Event()
+
+    def write() -> None:
+        started.set()
+        database.execute("UPDATE total SET objects = objects + 1, revision = revision + 1")
+
+    with database.reading():
+        objects = database.scalar("SELECT objects FROM total")
+        thread = threading.Thread(target=write)
+        thread.start()
+        started.wait(10)
+        thread.join(0.05)
+        assert database.scalar("SELECT revision FROM total") == objects
+    thread.join(10)
+    assert database.query_one("SELECT objects, revision FROM total") == (1, 1)
+    database.close()
