@@ -13,7 +13,7 @@ import trio
 
 from p2psync.catalog.versions import Need
 from p2psync.errors import StorageError
-from p2psync.index.paths import Path, show
+from p2psync.index.paths import Path
 from p2psync.index.versions import Kind
 from p2psync.planner.steps import Step
 from p2psync.replica.assembly import Assembly
@@ -75,6 +75,7 @@ class Applying:
 
     async def _round(self) -> int:
         context, progress = self._context, 0
+        context.refused.clear()
         for live in (True, False):
             after = 0
             while True:
@@ -161,7 +162,7 @@ class Applying:
                 return None
             return plan if self._prepared(plan, parents) else None
         except OSError as error:
-            context.set_trouble_quietly(show(need.path), f"{show(need.path)} cannot be written: {error.strerror}")
+            context.refuse_now(need.path, f"cannot be written: {error.strerror}")
             context.dirty.add(need.path[:-1])
             return None
 
@@ -188,7 +189,7 @@ class Applying:
             return False  # its content survives only as a conflict copy that is not there yet
         obstacle = self._materialiser.ensure_parents(plan.path, parents)
         if obstacle is not None:
-            context.set_trouble_quietly(show(plan.path), f"{show(plan.path)} waits: {obstacle}")
+            context.refuse_now(plan.path, f"waits: {obstacle}")
             return False
         return True
 

@@ -78,7 +78,7 @@ class Assembler:
         try:
             yield
         except OSError as error:
-            self._context.set_trouble_quietly(show(path), f"{show(path)} cannot be written: {error.strerror}")
+            self._context.refuse_now(path, f"cannot be written: {error.strerror}")
             self._context.dirty.add(path[:-1])
 
     def _resume(self, assembly: Assembly) -> None:

@@ -16,7 +16,7 @@ from p2psync.catalog.keystore import FolderKeys
 from p2psync.errors import FolderStopped
 from p2psync.ids import FeedId, FolderId
 from p2psync.index.membership import Membership
-from p2psync.index.paths import Path
+from p2psync.index.paths import Path, show
 from p2psync.replica.filesystem import Filesystem
 from p2psync.seams import Clock, Randomness, Workers
 from p2psync.session.peer_channel import PeerChannel
@@ -92,6 +92,8 @@ class Context:
     dirty: set[Path] = field(default_factory=set)
     temps: set[Path] = field(default_factory=set)
     """Paths whose temp files the scanner has seen: those nobody needs any more are removed between rounds."""
+    refused: dict[Path, str] = field(default_factory=dict)
+    """Queued paths that could not be brought to the disk in the latest round, with the reason."""
     trouble: dict[str, str] = field(default_factory=dict)
     """Standing troubles by subject (a disk, a pack at a store), one sentence each, until they pass."""
 
@@ -119,6 +121,10 @@ class Context:
         if directories:
             self.dirty |= directories
             self.look_again.notify()
+
+    def refuse_now(self, path: Path, reason: str) -> None:
+        """Say why a queued path cannot be brought to the disk now; forgotten when the next round begins."""
+        self.refused[path] = f"{show(path)} {reason}"
 
     def set_trouble_quietly(self, subject: str, sentence: str) -> None:
         """`set_trouble` for worker threads, which may not wake tasks."""

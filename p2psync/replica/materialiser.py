@@ -220,12 +220,11 @@ class Materialiser:
         except (FileExistsError, FileNotFoundError, NotADirectoryError, IsADirectoryError):
             seen = None
         except OSError as error:
-            context.set_trouble_quietly(show(plan.path), f"{show(plan.path)} cannot be written: {error.strerror}")
+            context.refuse_now(plan.path, f"cannot be written: {error.strerror}")
             return False
         if seen is None:
             context.dirty.add(plan.path[:-1])
             return False
-        context.trouble.pop(show(plan.path), None)
         row = self._row(plan, seen)
         if row is None:
             context.catalog.placed.forget(plan.path)

@@ -221,7 +221,9 @@ class Replica:
         heads = self._heads()
         troubles = [(subject, sentence) for subject, sentence in sorted(context.trouble.items())]
         held = [(f"feed {state.feed.hex()[:8]}", state.held) for state in catalog.feeds.states() if state.held]
-        problems = [(show(path), reason) for path, reason in catalog.placed.problems()]
+        problems = [
+            (show(path), reason) for path, reason in (*catalog.placed.problems(), *list(context.refused.items()))
+        ]
         if self._watching.limited is not None:
             troubles.append(("watcher", self._watching.limited))
         return FolderStatus(
