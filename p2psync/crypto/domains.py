@@ -61,3 +61,13 @@ PAKE_JOINER = PREFIX + "pake joiner"
 # Links between devices.
 KEY_NET = PREFIX + "key net"
 PROOF_CHANNEL = PREFIX + "proof channel"
+
+# Finding each other.
+KEY_SLOT = PREFIX + "key slot"
+KEY_PRESENCE = PREFIX + "key presence"
+AAD_PRESENCE = PREFIX + "aad presence"
+SIGN_PRESENCE = PREFIX + "sign presence"
+KEY_LAN_TAG = PREFIX + "key lan tag"
+KEY_LAN = PREFIX + "key lan"
+AAD_LAN = PREFIX + "aad lan"
+KEY_SPLICE = PREFIX + "key splice"

@@ -120,6 +120,7 @@ async def _sync(peer: Peer, request: Json, console: Console) -> None:
     seconds = request.get("timeout")
     for keeper in peer.keepers():
         keeper.hurry()
+    peer.links.hurry()
     with trio.move_on_after(float("inf") if seconds is None else float(seconds)) as limit:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_give_up_alone, peer)
@@ -150,14 +151,14 @@ async def _one_in_sync(peer: Peer, registered: RegisteredFolder) -> None:
 
 
 async def _give_up_alone(peer: Peer) -> None:
-    """NobodyReachable once no relay has been reached for a while."""
+    """NobodyReachable once neither a relay nor a device has been reached for a while."""
     silent_since = trio.current_time()
     while trio.current_time() - silent_since < PATIENCE_SECONDS:
-        if any(keeper.connected for keeper in peer.keepers()):
+        if peer.reachable():
             silent_since = trio.current_time()
         await trio.sleep(0.25)
     reasons = [keeper.error for keeper in peer.keepers() if keeper.error]
-    raise NobodyReachable(reasons[0] if reasons else "no relay of these folders can be reached")
+    raise NobodyReachable(reasons[0] if reasons else "no device of these folders can be reached")
 
 
 async def _rescan(peer: Peer, request: Json, console: Console) -> None:

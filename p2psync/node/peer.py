@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import NoReturn
 
 import trio
 
@@ -18,13 +19,15 @@ from p2psync.ids import FolderId
 from p2psync.net.urls import RelayUrl
 from p2psync.node.failures import first_failure
 from p2psync.node.home import Home
+from p2psync.node.links import UNHEARD, DeviceLinks, LinkOptions
 from p2psync.node.registry import DEVICE_NAME, RegisteredFolder, Registry
 from p2psync.node.relays import RelayKeeper
-from p2psync.node.running import RunningFolder
+from p2psync.node.running import Meeting, RunningFolder
 from p2psync.node.surroundings import Surroundings
 from p2psync.pairing.offers import NAME_BYTES_MAX
 from p2psync.replica.context import Signal
 from p2psync.replica.replica import Replica, open_replica
+from p2psync.session.peer_link import PeerLink
 from p2psync.vault.device_keys import DeviceKeys
 
 
@@ -33,7 +36,7 @@ class Peer:
 
     def __init__(
         self, home: Home, surroundings: Surroundings, registry: Registry, keystore: Keystore, device: DeviceKeys,
-        nursery: trio.Nursery,
+        nursery: trio.Nursery, options: LinkOptions,
     ) -> None:  # fmt: skip
         self.home, self.surroundings = home, surroundings
         self.registry, self.keystore, self.device = registry, keystore, device
@@ -45,6 +48,7 @@ class Peer:
         self._nursery = nursery
         self._stop = trio.Event()
         self._keepers: dict[bytes, RelayKeeper] = {}
+        self.links = DeviceLinks(device, surroundings, options, nursery, self._serve_device)
 
     @property
     def tasks(self) -> trio.Nursery:
@@ -90,6 +94,16 @@ class Peer:
     async def registered(self) -> list[RegisteredFolder]:
         return await self.surroundings.workers.run(self.registry.folders)
 
+    async def rename(self, name: str) -> None:
+        """What this device is called by others from now on."""
+        await self.surroundings.workers.run(self.registry.set_setting, DEVICE_NAME, name)
+        self.links.changed.notify()
+
+    def reachable(self) -> bool:
+        """Whether anybody is who may carry content: a linked device, or a relay where stores are used."""
+        stores = "store" in self.links.options.links and any(keeper.connected for keeper in self.keepers())
+        return stores or bool(self.links.connected())
+
     async def start_folder(self, registered: RegisteredFolder) -> None:
         """Run a folder; one that cannot be opened is noted in `stopped` and disturbs no other."""
         if registered.folder not in self.folders:
@@ -102,18 +116,23 @@ class Peer:
         try:
             async with self._open_replica(registered) as replica:
                 stores = await self.surroundings.workers.run(self.registry.stores, registered.folder)
-                folder = RunningFolder(registered, replica, stores, self.device, self.keeper)
-                self.folders[registered.folder] = folder
-                self.stopped.pop(registered.folder, None)
-                folder.attach_all()
-                self.news.notify()
-                try:
-                    task_status.started()
-                    started = True
-                    await replica.run()
-                finally:
-                    folder.detach_all()
-                    del self.folders[registered.folder]
+                async with trio.open_nursery() as tasks:
+                    meeting = Meeting(self.links, self.surroundings, self.device_name)
+                    folder = RunningFolder(registered, replica, stores, self.device, self.keeper, meeting, tasks)
+                    self.folders[registered.folder] = folder
+                    self.stopped.pop(registered.folder, None)
+                    folder.attach_all()
+                    tasks.start_soon(self._follow_members, folder)
+                    for link in self.links.sessions.links():
+                        folder.serve_device(link)
+                    self.news.notify()
+                    try:
+                        task_status.started()
+                        started = True
+                        await replica.run()
+                    finally:
+                        folder.detach_all()
+                        del self.folders[registered.folder]
         except* P2psyncError as group:
             failure = first_failure(group)
             if failure is None:
@@ -122,6 +141,23 @@ class Peer:
         self.news.notify()
         if not started:
             task_status.started()
+
+    def _serve_device(self, link: PeerLink) -> None:
+        for folder in self.folders.values():
+            folder.serve_device(link)
+
+    async def _follow_members(self, folder: RunningFolder) -> NoReturn:
+        grew = folder.replica.grew
+        while True:
+            seen = grew.count
+            self._set_members()
+            await grew.wait(seen)
+
+    def _set_members(self) -> None:
+        members = (member for folder in self.folders.values() for member in folder.replica.members())
+        certificates = {member.credentials.identity: member.credentials.certificate for member in members}
+        certificates.pop(self.device.identity_key, None)
+        self.links.set_members(certificates)
 
     def _open_replica(self, registered: RegisteredFolder) -> AbstractAsyncContextManager[Replica]:
         outside = self.surroundings
@@ -135,19 +171,24 @@ class Peer:
             workers=outside.workers,
             make_filesystem=outside.make_filesystem,
             watcher=outside.watcher,
+            links=self.links.options.links,
         )
 
 
 @asynccontextmanager
-async def open_peer(home: Home, surroundings: Surroundings) -> AsyncIterator[Peer]:
-    """A running peer with every folder of `home`; the caller holds the home's lock. Ends with the block."""
+async def open_peer(home: Home, surroundings: Surroundings, options: LinkOptions = UNHEARD) -> AsyncIterator[Peer]:
+    """A running peer with every folder of `home`; the caller holds the home's lock. Ends with the block.
+
+    UserError when it cannot listen where `options` say.
+    """
     workers = surroundings.workers
     registry = await workers.run(Registry, home.registry)
     try:
         keystore = await workers.run(Keystore, home.keys)
         device = await workers.run(keystore.device, surroundings.randomness)
         async with trio.open_nursery() as nursery:
-            peer = Peer(home, surroundings, registry, keystore, device, nursery)
+            peer = Peer(home, surroundings, registry, keystore, device, nursery, options)
+            await peer.links.start()
             for registered in await peer.registered():
                 await peer.start_folder(registered)
             yield peer

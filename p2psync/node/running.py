@@ -5,23 +5,41 @@ Knows how this device logs in to a folder's namespace. What replica and store sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import trio
 
 from p2psync.crypto.signing import SigningKey
-from p2psync.errors import PeerError
-from p2psync.ids import FolderId
+from p2psync.errors import LinkLost, P2psyncError, PeerError
+from p2psync.ids import FolderId, IdentityKey
 from p2psync.index.membership import Role
 from p2psync.net.urls import RelayUrl, parse_relay_url
+from p2psync.node.failures import first_failure
+from p2psync.node.links import DeviceLinks
+from p2psync.node.presence import PresenceKeeping
 from p2psync.node.registry import RegisteredFolder
-from p2psync.node.relays import RelayKeeper
+from p2psync.node.relays import Backoff, RelayKeeper
+from p2psync.node.surroundings import Surroundings
 from p2psync.pairing.offers import OfferedFolder, StoreLocation
 from p2psync.replica.replica import Replica
+from p2psync.session.peer_link import PeerLink
 from p2psync.session.relay_link import RelayLink
-from p2psync.vault.device_keys import DeviceKeys
+from p2psync.session.remote import RemoteStore
+from p2psync.vault.device_keys import DeviceKeys, device_id
 from p2psync.wire.login import Right
+from p2psync.wire.messages import PRESENCE
 
 Keepers = Callable[[RelayUrl], RelayKeeper]
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """What a folder needs to let devices find each other: the links, the outside, and this device's name."""
+
+    links: DeviceLinks
+    outside: Surroundings
+    name: Callable[[], Awaitable[str]]
 
 
 @dataclass(slots=True)
@@ -31,6 +49,11 @@ class RunningFolder:
     stores: tuple[StoreLocation, ...]
     device: DeviceKeys
     keepers: Keepers
+    meeting: Meeting
+    tasks: trio.Nursery
+    """Ends before the replica does."""
+    troubles: dict[IdentityKey, str] = field(default_factory=dict)
+    """Why a linked device does not serve this folder now."""
 
     @property
     def folder(self) -> FolderId:
@@ -70,9 +93,45 @@ class RunningFolder:
     def offer(self, role: Role) -> OfferedFolder:
         return OfferedFolder(self.replica.genesis, self.registered.label, role, self.stores)
 
+    def serve_device(self, link: PeerLink) -> None:
+        """Exchange this folder over a link with another device, if both are members, until the link or the folder ends."""
+        self.tasks.start_soon(self._serve_device, link)
+
+    async def _serve_device(self, link: PeerLink) -> None:
+        backoff = Backoff(self.meeting.outside.randomness)
+        while link.error is None:
+            try:
+                await self.replica.serve_peer(device_id(link.identity), link)
+            except LinkLost:
+                break
+            except PeerError as error:
+                link.end(str(error))
+                break
+            except P2psyncError as error:
+                self.troubles[link.identity] = str(error)
+                await trio.sleep(backoff.next())
+        self.troubles.pop(link.identity, None)
+
     async def _serve(self, link: RelayLink, store: StoreLocation) -> None:
         if link.relay_key != store.relay_key:
             raise PeerError("another relay answers at this address than the one that holds the folder")
         right = Right.OWN if self.replica.role() is Role.ADMIN else Right.PUT
         remote = await link.login(store.namespace, self.access_key(store), right)
-        await self.replica.serve_store(store.url, remote)
+        try:
+            async with trio.open_nursery() as nursery:
+                if PRESENCE in link.features and self.meeting.links.options.links & {"direct", "splice"}:
+                    nursery.start_soon(self._presence(link, remote, store).run)
+                try:
+                    await self.replica.serve_store(store.url, remote)
+                finally:
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # What the store's exchange ended with stands for all: the keeper decides by its class.
+            raise first_failure(group) or group from None
+
+    def _presence(self, link: RelayLink, remote: RemoteStore, store: StoreLocation) -> PresenceKeeping:
+        outside = self.meeting.outside
+        return PresenceKeeping(
+            link.presence(remote), self.replica, self.meeting.links, device=self.device, clock=outside.clock,
+            randomness=outside.randomness, name=self.meeting.name, source=store.namespace.hex(), observed=link.observed,
+        )  # fmt: skip

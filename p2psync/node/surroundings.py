@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from p2psync.net.addresses import FindInterfaces, interfaces
 from p2psync.net.network import Network, TcpNetwork
 from p2psync.net.proxy import ProxiedNetwork
 from p2psync.net.workers import ThreadWorkers
@@ -25,6 +26,7 @@ class Surroundings:
     workers: Workers = field(default_factory=ThreadWorkers)
     make_filesystem: MakeFilesystem = LocalFilesystem
     watcher: MakeWatcher = watch_tree
+    interfaces: FindInterfaces = interfaces
     relay_network: Network | None = None
     """How relays are reached, where that is another way: through a proxy."""
 

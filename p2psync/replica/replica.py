@@ -23,7 +23,7 @@ from p2psync.index.body import FeedHead, decode_body
 from p2psync.index.membership import Member, Newcomer, Role, encode_add
 from p2psync.index.paths import show
 from p2psync.replica.applying import Applying
-from p2psync.replica.context import ALL_LINKS, Context, Fetched
+from p2psync.replica.context import ALL_LINKS, Context, Fetched, Signal
 from p2psync.replica.exchange import StoreExchange
 from p2psync.replica.failures import only_failure
 from p2psync.replica.filesystem import Filesystem
@@ -97,6 +97,11 @@ class Replica:
 
     def members(self) -> list[Member]:
         return list(self._context.membership.members.values())
+
+    @property
+    def grew(self) -> Signal:
+        """Entries have come: members, among others, may be others now."""
+        return self._context.feeds_grew
 
     # Running.
 

@@ -1,0 +1,194 @@
+"""The links of this device to other devices: the listener, a keeper for every member, and where they are reached.
+
+Owns who may come in (the members of this device's folders), what addresses are told to others, and that there is one
+keeper for each device. Which folders a session serves is the folders' matter; relays are `relays`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import trio
+
+from p2psync.errors import P2psyncError, UserError
+from p2psync.ids import IdentityKey
+from p2psync.net.addresses import DEFAULT_PEER_PORT, Address, bound_address, on_link, remote_host, told_addresses
+from p2psync.net.counting import CountedStream
+from p2psync.net.network import bound_port
+from p2psync.node.devices import DIRECT, LAN, DeviceKeeper
+from p2psync.node.failures import first_failure
+from p2psync.node.surroundings import Surroundings
+from p2psync.node.whereabouts import Whereabouts
+from p2psync.replica.context import ALL_LINKS, Signal
+from p2psync.session.peer_link import PeerLink, accept_peer_link
+from p2psync.session.peer_sessions import PeerSessions
+from p2psync.vault.device_keys import DeviceKeys
+
+GREETING_MAX = 64
+"""Connections that have not said yet who they are; more are closed unheard."""
+LOOK_SECONDS = 10.0
+"""How often the interfaces are looked at: a laptop changes networks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkOptions:
+    """`links`: the kinds used. `listen`: (host or "", port), None for nowhere. `yielding`: another port will do when
+    that one is taken. `lan`: whether to call and listen on the LAN."""
+
+    links: frozenset[str] = field(default=ALL_LINKS)
+    listen: tuple[str, int] | None = None
+    yielding: bool = False
+    lan: bool = False
+
+
+UNHEARD = LinkOptions()
+"""Dials others, and is dialled by nobody: enough for a command that ends soon."""
+SERVING = LinkOptions(listen=("", DEFAULT_PEER_PORT), yielding=True, lan=True)
+"""What a peer in the foreground does unless told otherwise."""
+
+
+class DeviceLinks:
+    def __init__(
+        self, device: DeviceKeys, surroundings: Surroundings, options: LinkOptions, nursery: trio.Nursery,
+        begun: Callable[[PeerLink], None],
+    ) -> None:  # fmt: skip
+        """`begun` is called with every link that becomes the session with its device."""
+        self.options = options
+        self.sessions = PeerSessions()
+        self.whereabouts = Whereabouts(self._moved)
+        self.listening: tuple[Address, ...] = ()
+        """Where the listener stands, port 0 resolved."""
+        self.told: tuple[Address, ...] = ()
+        """Where others are told to dial."""
+        self.names: dict[IdentityKey, str] = {}
+        """What devices call themselves."""
+        self.changed = Signal()
+        """What others should be told has changed."""
+        self._device, self._outside, self._nursery, self._begun = device, surroundings, nursery, begun
+        self._certificates: dict[IdentityKey, bytes] = {}
+        self._keepers: dict[IdentityKey, tuple[DeviceKeeper, trio.CancelScope]] = {}
+        self._strangers: set[CountedStream] = set()
+
+    @property
+    def direct(self) -> bool:
+        """Whether links without a relay are used at all."""
+        return "direct" in self.options.links
+
+    @property
+    def port(self) -> int | None:
+        return self.listening[0].port if self.listening else None
+
+    async def start(self) -> None:
+        """Listen if so asked. UserError when the address is taken."""
+        if self.options.listen is None or not self.direct:
+            await trio.lowlevel.checkpoint()
+            return
+        host, port = self.options.listen
+        network = self._outside.network
+        try:
+            listeners = await network.listen(host, port)
+        except UserError:
+            if not self.options.yielding:
+                raise
+            listeners = await network.listen(host, 0)
+        self.listening = tuple(
+            bound_address(each) or Address(host or "0.0.0.0", bound_port(each)) for each in listeners
+        )
+        self._look()
+        self._nursery.start_soon(trio.serve_listeners, self._accept, list(listeners))
+        self._nursery.start_soon(self._watch_interfaces)
+
+    def set_members(self, certificates: Mapping[IdentityKey, bytes]) -> None:
+        """These are the devices of all folders now, but this one: identity → certificate (DER)."""
+        self._certificates = dict(certificates)
+        for identity in set(self._keepers) - set(certificates):
+            keeper, scope = self._keepers.pop(identity)
+            scope.cancel()
+            self.whereabouts.forget(identity)
+            if keeper.session is not None:
+                keeper.session.link.end("the device is no longer a member of a folder here")
+        for identity in certificates:
+            self._keeper(identity)
+
+    def keeper(self, identity: IdentityKey) -> DeviceKeeper | None:
+        held = self._keepers.get(identity)
+        return None if held is None else held[0]
+
+    def hurry(self) -> None:
+        """Try everybody again now."""
+        for keeper, _ in self._keepers.values():
+            keeper.news.notify()
+
+    def connected(self) -> int:
+        """Devices linked right now."""
+        return len(self.sessions.links())
+
+    # What others do.
+
+    async def _accept(self, transport: trio.abc.Stream) -> None:
+        counted = CountedStream(transport)
+        if len(self._strangers) >= GREETING_MAX or not self._certificates:
+            await trio.aclose_forcefully(counted)
+            return
+        strangers = self._strangers
+        strangers.add(counted)
+        try:
+            async with accept_peer_link(
+                counted, device=self._device, members=self._certificates, randomness=self._outside.randomness
+            ) as link:
+                strangers.discard(counted)
+                keeper = self.keeper(link.identity)
+                if keeper is not None:
+                    await keeper.use(link, counted, self._way(remote_host(transport)))
+        except* P2psyncError as group:
+            if first_failure(group) is None:
+                raise
+        finally:
+            strangers.discard(counted)
+
+    def _way(self, host: str | None) -> str:
+        return LAN if host is not None and on_link(host, self._outside.interfaces()) else DIRECT
+
+    def _moved(self, identity: IdentityKey) -> None:
+        if held := self._keepers.get(identity):
+            held[0].news.notify()
+
+    def _keeper(self, identity: IdentityKey) -> None:
+        if identity in self._keepers:
+            return
+        outside = self._outside
+        keeper = DeviceKeeper(
+            identity, device=self._device, network=outside.network, randomness=outside.randomness,
+            sessions=self.sessions, addresses=lambda: self._addresses(identity),
+            certificate=lambda: self._certificates.get(identity), way=self._way, now=outside.clock.now,
+            begun=self._begun,
+        )  # fmt: skip
+        scope = trio.CancelScope()
+        self._keepers[identity] = keeper, scope
+        self._nursery.start_soon(_run_within, keeper, scope)
+
+    def _addresses(self, identity: IdentityKey) -> Sequence[Address]:
+        return [each for each in self.whereabouts.addresses(identity) if each not in self.told] if self.direct else ()
+
+    # What others are told.
+
+    async def _watch_interfaces(self) -> NoReturn:
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            if self._look():
+                self.hurry()
+
+    def _look(self) -> bool:
+        told = tuple(told_addresses(self.listening, self._outside.interfaces()))
+        if told == self.told:
+            return False
+        self.told = told
+        self.changed.notify()
+        return True
+
+
+async def _run_within(keeper: DeviceKeeper, scope: trio.CancelScope) -> None:
+    with scope:
+        await keeper.run()
