@@ -15,7 +15,7 @@ import trio
 
 from p2psync.catalog.keystore import Keystore
 from p2psync.errors import P2psyncError, UserError
-from p2psync.ids import FolderId
+from p2psync.ids import FolderId, IdentityKey
 from p2psync.net.urls import RelayUrl
 from p2psync.node.failures import first_failure
 from p2psync.node.home import Home
@@ -154,9 +154,9 @@ class Peer:
             await grew.wait(seen)
 
     def _set_members(self) -> None:
-        members = (member for folder in self.folders.values() for member in folder.replica.members())
-        certificates = {member.credentials.identity: member.credentials.certificate for member in members}
-        certificates.pop(self.device.identity_key, None)
+        certificates: dict[IdentityKey, bytes] = {}
+        for folder in self.folders.values():
+            certificates |= folder.replica.other_devices()
         self.links.set_members(certificates)
 
     def _open_replica(self, registered: RegisteredFolder) -> AbstractAsyncContextManager[Replica]:

@@ -122,6 +122,5 @@ class PresenceKeeping:
 
     def _table(self) -> dict[bytes, tuple[EpochSecret, IdentityKey]]:
         """Where members' statements stand. Only under the epoch that is written now: a removed member knows older ones."""
-        secret, own = self._replica.secrets.writing, self._device.identity_key
-        members = (member.credentials.identity for member in self._replica.members())
-        return {slot_id(secret, identity): (secret, identity) for identity in members if identity != own}
+        secret = self._replica.secrets.writing
+        return {slot_id(secret, identity): (secret, identity) for identity in self._replica.other_devices()}

@@ -18,9 +18,9 @@ from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.keystore import Keystore
 from p2psync.encoding import decode
 from p2psync.errors import AccessRefused, FolderStopped, LinkLost, NotFound, P2psyncError, UserError
-from p2psync.ids import EntryHash, FeedId, FolderId
+from p2psync.ids import EntryHash, FeedId, FolderId, IdentityKey
 from p2psync.index.body import FeedHead, decode_body
-from p2psync.index.membership import Member, Newcomer, Role, encode_add
+from p2psync.index.membership import Member, Newcomer, Role, encode_add, read_genesis
 from p2psync.index.paths import show
 from p2psync.replica.applying import Applying
 from p2psync.replica.context import ALL_LINKS, Context, Fetched, Signal
@@ -97,6 +97,15 @@ class Replica:
 
     def members(self) -> list[Member]:
         return list(self._context.membership.members.values())
+
+    def other_devices(self) -> dict[IdentityKey, bytes]:
+        """Identity → certificate (DER) of whom this device may meet: the members, and before its own admission has
+        arrived the founder, whom the folder's id itself names."""
+        known = [member.credentials for member in self.members()]
+        if self.role() is None:
+            known.append(read_genesis(self.genesis))
+        own = self._context.device.identity_key
+        return {each.identity: each.certificate for each in known if each.identity != own}
 
     @property
     def grew(self) -> Signal:
