@@ -31,17 +31,18 @@ from p2psync.cli.options import (
     RelayOption,
     RoleOption,
     YesOption,
-    check_links,
     choose_home,
+    link_options,
     secret_variable,
 )
 from p2psync.cli.running import run_command, serve
 from p2psync.cli.screen import Screen, clean
-from p2psync.cli.showing import FolderTable, StatusScreen, show_paths
+from p2psync.cli.showing import DeviceTable, FolderTable, StatusScreen, show_paths
 from p2psync.errors import P2psyncError, UsageError
 from p2psync.node.control import Json
 from p2psync.node.failures import first_failure
 from p2psync.node.home import Home
+from p2psync.node.links import UNHEARD, LinkOptions
 from p2psync.pairing.words import looks_like_code, parse_code
 from p2psync.seams import SystemRandomness
 
@@ -55,6 +56,8 @@ app = typer.Typer(
 )
 folder_app = typer.Typer(help="The folders of this device.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(folder_app, name="folder")
+device_app = typer.Typer(help="The devices of this device's folders.", rich_markup_mode=None)
+app.add_typer(device_app, name="device")
 
 SomeCode = Annotated[
     str | None, typer.Argument(help="The pairing code; asked for if absent.", show_default=False, metavar="CODE")
@@ -72,11 +75,11 @@ _ALL_LINKS = "direct,splice,store"
 def share(
     path: SomePath, home: HomeOption = None, relay: RelayOption = None, label: _LABEL = None, store: _STORE = None,
     role: RoleOption = "writer", yes: YesOption = False, no_code: _NO_CODE = False, qr: QrOption = False,
-    links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False, listen: ListenOption = "none",
+    links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False, listen: ListenOption = None,
     gui_address: GuiOption = "none", as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Make PATH a folder, print a code for another device, and keep it in sync."""
-    check_links(links)
+    linking = link_options(links, listen, no_lan)
     if store:
         raise UsageError("--store is not there yet in this version: a folder's store is the relay given by --relay")
     invite = secret_variable("P2PSYNC_RELAY_INVITE")
@@ -84,7 +87,7 @@ def share(
         "command": "share", "path": str(absolute(path)), "label": label, "relay": relay, "role": role,
         "yes": yes or as_json, "code": not no_code, "invite": invite,
     }  # fmt: skip
-    _run(request, home, as_json, stay=True, qr=qr, invite=invite)
+    _run(request, home, as_json, stay=True, qr=qr, invite=invite, links=linking)
 
 
 @app.command()
@@ -92,10 +95,10 @@ def join(
     code: SomeCode = None,
     path: Annotated[Path | None, typer.Argument(help="Where the folder goes.", show_default=False, metavar="PATH")] = None,
     home: HomeOption = None, relay: RelayOption = None, links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False,
-    listen: ListenOption = "none", gui_address: GuiOption = "none", as_json: JsonOption = False,
+    listen: ListenOption = None, gui_address: GuiOption = "none", as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Redeem a pairing code from another device, and keep its folder in sync at PATH (default: ./LABEL)."""
-    check_links(links)
+    linking = link_options(links, listen, no_lan)
     if path is None and code is not None and not looks_like_code(code):
         path, code = Path(code), None
     typed = code or secret_variable("P2PSYNC_CODE") or trio.run(Screen(as_json=as_json).ask_code)
@@ -103,17 +106,17 @@ def join(
         "command": "join", "code": str(parse_code(typed)), "relay": relay, "exact": path is not None,
         "path": str(absolute(path or Path())),
     }  # fmt: skip
-    _run(request, home, as_json, stay=True)
+    _run(request, home, as_json, stay=True, links=linking)
 
 
 @app.command(name="serve")
 def serve_command(
     home: HomeOption = None, relay: RelayOption = None, links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False,
-    listen: ListenOption = "none", gui_address: GuiOption = "none", as_json: JsonOption = False,
+    listen: ListenOption = None, gui_address: GuiOption = "none", as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Run this device's folders in the foreground (what service units start)."""
-    check_links(links)
-    trio.run(serve, PeerOptions(choose_home(home), as_json, relay), Screen(as_json=as_json))
+    linking = link_options(links, listen, no_lan)
+    trio.run(serve, PeerOptions(choose_home(home), as_json, relay, links=linking), Screen(as_json=as_json))
 
 
 @app.command()
@@ -179,6 +182,29 @@ def folder_add(path: SomePath, home: HomeOption = None, relay: RelayOption = Non
     _run(request, home, as_json, stay=False)
 
 
+@device_app.callback(invoke_without_command=True)
+def device(context: typer.Context) -> None:
+    """The devices this device shares folders with."""
+    if context.invoked_subcommand is None:
+        device_list()
+
+
+@device_app.command(name="list")
+def device_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List the devices of this device's folders and how they are reached."""
+    screen = DeviceTable(as_json=as_json)
+    trio.run(screen.show, PeerOptions(choose_home(home), as_json, None))
+
+
+@device_app.command(name="rename")
+def device_rename(
+    name: Annotated[str, typer.Argument(help="What others call this device.", show_default=False)],
+    home: HomeOption = None, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Give this device a name that other members see."""
+    _run({"command": "rename", "name": name}, home, as_json, stay=False)
+
+
 @app.command(name="device-id")
 def device_id(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Print this device's id."""
@@ -226,10 +252,11 @@ def absolute(path: Path) -> Path:
 
 
 def _run(
-    request: Json, home: Path | None, as_json: bool, *, stay: bool, qr: bool = False, invite: str | None = None
-) -> None:
+    request: Json, home: Path | None, as_json: bool, *, stay: bool, qr: bool = False, invite: str | None = None,
+    links: LinkOptions = UNHEARD,
+) -> None:  # fmt: skip
     screen = Screen(as_json=as_json, qr=qr, invite=invite)
-    options = PeerOptions(choose_home(home), as_json, request.get("relay"))
+    options = PeerOptions(choose_home(home), as_json, request.get("relay"), links=links)
     work: Callable[[], Awaitable[None]] = lambda: run_command(options, request, screen, stay=stay)  # noqa: E731
     trio.run(work)
 

@@ -14,7 +14,9 @@ from typing import Annotated
 import typer
 
 from p2psync.errors import UsageError
+from p2psync.net.addresses import parse_listen
 from p2psync.node.home import default_home
+from p2psync.node.links import SERVING, UNHEARD, LinkOptions
 
 HomeOption = Annotated[
     Path | None,
@@ -31,8 +33,12 @@ NoLanOption = Annotated[
     bool, typer.Option("--no-lan", envvar="P2PSYNC_NO_LAN", help="Do not look for devices on the LAN.")
 ]
 ListenOption = Annotated[
-    str, typer.Option("--listen", envvar="P2PSYNC_LISTEN", help="Address for direct links, or none.", metavar="ADDR")
-]
+    str | None,
+    typer.Option(
+        "--listen", envvar="P2PSYNC_LISTEN", metavar="ADDR", show_default=False,
+        help="Address for direct links (host:port, :port) or none. Default: port 22400 of all interfaces, or a free one.",
+    ),
+]  # fmt: skip
 GuiOption = Annotated[
     str,
     typer.Option(
@@ -60,19 +66,22 @@ class PeerOptions:
     json: bool
     relay: str | None
     verbose: bool = True
+    links: LinkOptions = UNHEARD
 
 
 def choose_home(given: Path | None) -> Path:
     return given or default_home()
 
 
-def check_links(text: str) -> None:
-    """UsageError unless the kinds are known and one of them works in this version: stored links through a relay."""
-    kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
+def link_options(links: str, listen: str | None, no_lan: bool) -> LinkOptions:
+    """What `--links`, `--listen` and `--no-lan` mean together. UsageError unless the kinds are known and one works."""
+    kinds = [kind.strip() for kind in links.split(",") if kind.strip()]
     if strange := [kind for kind in kinds if kind not in LINK_KINDS]:
         raise UsageError(f"--links knows {', '.join(LINK_KINDS)}, not {strange[0]!r}")
-    if "store" not in kinds:
-        raise UsageError("direct and spliced links are not there yet in this version: let --links include store")
+    if not {"direct", "store"} & set(kinds):
+        raise UsageError("spliced links are not there yet in this version: let --links include direct or store")
+    where = SERVING.listen if listen is None else parse_listen(listen)
+    return LinkOptions(links=frozenset(kinds), listen=where, yielding=listen is None, lan=not no_lan)
 
 
 def secret_variable(name: str) -> str | None:

@@ -71,7 +71,9 @@ async def serve(options: PeerOptions, screen: Screen) -> None:
             await remember_relay(peer, await choose_relay(peer, options.relay))
         folders = await peer.registered()
         if options.json:
-            await screen.say({"device": peer.device.device_id, "folders": [item.folder.hex() for item in folders]})
+            listening = [str(address) for address in peer.links.listening]
+            ids = [item.folder.hex() for item in folders]
+            await screen.say({"device": peer.device.device_id, "folders": ids, "listening": listening})
         else:
             screen.line(f"device {peer.device.device_id[:7]} runs {len(folders)} folders; Ctrl-C ends it")
 
@@ -81,7 +83,7 @@ async def serve(options: PeerOptions, screen: Screen) -> None:
 
 async def run_peer(home: Home, options: PeerOptions, work: Work, screen: Screen, *, stay: bool) -> None:
     """A peer with its control socket. Ends after `work`, or, if `stay`, on a signal or the command `stop`."""
-    async with open_peer(home, system_surroundings()) as peer, _until_signalled(peer) as nursery:
+    async with open_peer(home, system_surroundings(), options.links) as peer, _until_signalled(peer) as nursery:
 
         async def serve_request(request: Json, console: Console) -> None:
             await perform(peer, request, console)

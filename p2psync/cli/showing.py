@@ -5,6 +5,7 @@ They ask the running peer; when none runs, status opens the device for a moment 
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from rich.table import Table
@@ -17,7 +18,7 @@ from p2psync.cli.screen import Screen, bytes_text, clean
 from p2psync.errors import UserError
 from p2psync.node.control import Json
 from p2psync.node.home import Home
-from p2psync.node.registry import RegisteredFolder, Registry
+from p2psync.node.registry import DEVICE_NAME, RegisteredFolder, Registry
 from p2psync.seams import SystemRandomness
 
 
@@ -59,7 +60,7 @@ class StatusScreen(Screen):
             reason = f": {clean(store['error'])}" if store["error"] else ""
             self.line(f"  store    {clean(store['url']).split('#')[0]}  {state}{reason}")
         for peer in folder["peers"]:
-            self.line(f"  member   {clean(peer['device'])[:7]}  {peer['role']}")
+            self.line(f"  member   {clean(peer['device'])[:7]}  {peer['role']}  {_reached(peer)}")
         for problem in folder["problems"][:20]:
             self.line(f"  problem  {clean(problem['path'])}: {clean(problem['reason'])}")
 
@@ -81,17 +82,64 @@ class FolderTable(StatusScreen):
         self.console.print(table)
 
 
+class DeviceTable(StatusScreen):
+    """Lists the devices of all folders, this one first."""
+
+    async def say(self, event: Json) -> None:
+        devices = _devices(event)
+        if self.as_json:
+            self.print_json({"devices": devices})
+            return
+        table = Table(box=None, pad_edge=False)
+        for title in ("NAME", "ID", "ROLE", "REACHED"):
+            table.add_column(title)
+        for device in devices:
+            roles = ", ".join(sorted({folder["role"] for folder in device["folders"]}))
+            cells = (device["name"] or "-", device["device"][:7], roles or "-", device["reached"])
+            table.add_row(*(Text(clean(cell)) for cell in cells))
+        self.console.print(table)
+
+
+def _devices(event: Json) -> list[Json]:
+    """From a status: every device once, with its role in each folder."""
+    own: Json = {"device": event["device"], "name": event.get("name"), "reached": "this device", "folders": []}
+    found: dict[str, Json] = {event["device"]: own}
+    for folder in event["folders"]:
+        mine = {"device": event["device"], "name": own["name"], "role": folder["role"], "reached": own["reached"]}
+        for peer in (mine, *folder["peers"]):
+            device = found.setdefault(
+                peer["device"], {key: peer[key] for key in ("device", "name", "reached")} | {"folders": []}
+            )
+            device["folders"].append({"label": folder["label"], "role": peer["role"]})
+    return list(found.values())
+
+
+def _reached(peer: Json) -> str:
+    name = f"{clean(peer['name'])}, " if peer["name"] else ""
+    if peer["since"] is None:
+        return f"{name}{peer['reached']}: {clean(peer['reason'])}"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(peer["since"]))
+    passed = (
+        f"{bytes_text(peer['received_bytes'])} in ({bytes_text(peer['receive_rate'])}/s), "
+        f"{bytes_text(peer['sent_bytes'])} out ({bytes_text(peer['send_rate'])}/s)"
+    )
+    reason = f"; {clean(peer['reason'])}" if peer["reason"] else ""
+    return f"{name}{peer['reached']} since {since}, {passed}{reason}"
+
+
 def _stopped_status(directory: Path) -> Json:
     """What the registry alone knows: no peer runs, so nothing is being synced."""
     home = Home(directory)
     registry = Registry(home.registry)
     try:
         folders = registry.folders()
+        name = registry.setting(DEVICE_NAME)
     finally:
         registry.close()
     keys = Keystore(home.keys).device(SystemRandomness())
     return {
         "device": keys.device_id,
+        "name": name,
         "running": False,
         "folders": [_stopped_folder(folder) for folder in folders],
         "relays": [],

@@ -22,7 +22,7 @@ from p2psync.node.peer import Peer
 from p2psync.node.registry import RegisteredFolder
 from p2psync.node.sharing import choose_relay, remember_relay, share_folder
 from p2psync.node.status import build_status
-from p2psync.pairing.offers import Request
+from p2psync.pairing.offers import NAME_BYTES_MAX, Request
 from p2psync.pairing.words import parse_code
 from p2psync.vault.device_keys import device_id
 
@@ -167,6 +167,14 @@ async def _rescan(peer: Peer, request: Json, console: Console) -> None:
     await console.say({"rescanning": True})
 
 
+async def _rename(peer: Peer, request: Json, console: Console) -> None:
+    name = str(request["name"]).strip()
+    if not 0 < len(name.encode()) <= NAME_BYTES_MAX or not name.isprintable():
+        raise UserError(f"a device's name is one line of at most {NAME_BYTES_MAX} bytes")
+    await peer.rename(name)
+    await console.say({"device": peer.device.device_id, "name": name})
+
+
 async def _stop(peer: Peer, request: Json, console: Console) -> None:
     await console.say({"stopping": True})
     peer.stop()
@@ -218,5 +226,6 @@ _COMMANDS: dict[str, Callable[[Peer, Json, Console], Awaitable[None]]] = {
     "join": _join,
     "sync": _sync,
     "rescan": _rescan,
+    "rename": _rename,
     "stop": _stop,
 }

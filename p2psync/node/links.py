@@ -66,7 +66,9 @@ class DeviceLinks:
         """What devices call themselves."""
         self.changed = Signal()
         """What others should be told has changed."""
-        self._device, self._outside, self._nursery, self._begun = device, surroundings, nursery, begun
+        self.began = Signal()
+        """A session has begun."""
+        self._device, self._outside, self._nursery, self._tell_begun = device, surroundings, nursery, begun
         self._certificates: dict[IdentityKey, bytes] = {}
         self._keepers: dict[IdentityKey, tuple[DeviceKeeper, trio.CancelScope]] = {}
         self._strangers: set[CountedStream] = set()
@@ -125,6 +127,12 @@ class DeviceLinks:
         """Devices linked right now."""
         return len(self.sessions.links())
 
+    async def linked(self, count: int = 1) -> None:
+        """Wait until at least `count` devices are linked."""
+        await trio.lowlevel.checkpoint()
+        while self.connected() < count:
+            await self.began.wait(self.began.count)
+
     # What others do.
 
     async def _accept(self, transport: trio.abc.Stream) -> None:
@@ -150,6 +158,10 @@ class DeviceLinks:
 
     def _way(self, host: str | None) -> str:
         return LAN if host is not None and on_link(host, self._outside.interfaces()) else DIRECT
+
+    def _begun(self, link: PeerLink) -> None:
+        self.began.notify()
+        self._tell_begun(link)
 
     def _moved(self, identity: IdentityKey) -> None:
         if held := self._keepers.get(identity):

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from p2psync.node.peer import Peer
+from p2psync.node.reached import describe_peer
 from p2psync.node.registry import RegisteredFolder
 from p2psync.node.running import RunningFolder
-from p2psync.vault.device_keys import device_id
 
 
 async def build_status(peer: Peer) -> dict[str, Any]:
@@ -18,7 +18,10 @@ async def build_status(peer: Peer) -> dict[str, Any]:
     relays = [
         {"url": str(keeper.url), "connected": keeper.connected, "error": keeper.error} for keeper in peer.keepers()
     ]
-    return {"device": peer.device.device_id, "name": await peer.device_name(), "folders": folders, "relays": relays}
+    return {
+        "device": peer.device.device_id, "name": await peer.device_name(), "folders": folders, "relays": relays,
+        "listening": [str(address) for address in peer.links.listening],
+    }  # fmt: skip
 
 
 async def _folder(peer: Peer, registered: RegisteredFolder) -> dict[str, Any]:
@@ -45,9 +48,11 @@ def _not_running(error: str | None) -> dict[str, Any]:
 
 async def _running(folder: RunningFolder) -> dict[str, Any]:
     status = await folder.replica.status()
+    stores = _stores(folder, status.stores)
+    reached = any(store["connected"] for store in stores) and "store" in folder.replica.links
     own = folder.device.identity_key
     peers = [
-        {"device": device_id(member.credentials.identity), "role": member.role.name.lower()}
+        describe_peer(folder, member, status.peers, stores=reached)
         for member in folder.replica.members()
         if member.credentials.identity != own
     ]
@@ -62,7 +67,7 @@ async def _running(folder: RunningFolder) -> dict[str, Any]:
         "error": status.error,
         "problems": [{"path": path, "reason": reason} for path, reason in status.problems],
         "peers": peers,
-        "stores": _stores(folder, status.stores),
+        "stores": stores,
     }
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2psync.cli.main import report
-from p2psync.cli.options import check_links, secret_variable
+from p2psync.cli.options import link_options, secret_variable
 from p2psync.cli.progress import Rates, describe
 from p2psync.cli.screen import Screen, bytes_text, clean
 from p2psync.cli.sightings import search
@@ -56,15 +56,35 @@ async def test_without_a_terminal_a_question_is_a_usage_error() -> None:
         await Screen(as_json=False).ask({"ask": "admit", "device": "A", "name": "b", "role": "writer"})
 
 
-@pytest.mark.parametrize("links", ["store", "direct,splice,store", " direct , store "])
+@pytest.mark.parametrize("links", ["store", "direct", "direct,splice,store", " direct , store "])
 def test_links_that_work_are_accepted(links: str) -> None:
-    check_links(links)
+    made = link_options(links, None, False)
+    assert made.links == {kind.strip() for kind in links.split(",")} and made.lan
 
 
-@pytest.mark.parametrize("links", ["direct", "splice,direct", "", "carrier-pigeon,store"])
+@pytest.mark.parametrize("links", ["", "carrier-pigeon,store"])
 def test_links_that_cannot_work_are_said(links: str) -> None:
     with pytest.raises(UsageError):
-        check_links(links)
+        link_options(links, None, False)
+
+
+@pytest.mark.parametrize(
+    ("listen", "meant"),
+    [
+        (None, ("", 22400)), ("none", None), (":0", ("", 0)), ("0", ("", 0)), (":4000", ("", 4000)),
+        ("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:9", ("::1", 9)), ("192.0.2.1", ("192.0.2.1", 22400)),
+    ],
+)  # fmt: skip
+def test_where_to_listen_is_read(listen: str | None, meant: tuple[str, int] | None) -> None:
+    made = link_options("direct", listen, True)
+    assert made.listen == meant and not made.lan
+    assert made.yielding is (listen is None), "only the default gives way when its port is taken"
+
+
+@pytest.mark.parametrize("listen", ["here", "1.2.3.4:x", ":70000", "", "1.2.3.4:"])
+def test_where_not_to_listen_is_said(listen: str) -> None:
+    with pytest.raises(UsageError):
+        link_options("direct", listen, False)
 
 
 def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,8 @@ async def test_two_devices_pair_and_sync(world: World, autojump_clock: trio.abc.
         said = Listening()
         await perform(a, {"command": "status"}, said)
         folder = said.said[0]["folders"][0]
-        assert folder["peers"] == [{"device": b.device.device_id, "role": "writer"}]
+        (other,) = folder["peers"]
+        assert (other["device"], other["role"], other["reached"]) == (b.device.device_id, "writer", "store only")
         assert folder["stores"][0]["connected"] and folder["stores"][0]["in_sync"]
 
 
