@@ -53,9 +53,9 @@ def parse_listen(text: str) -> tuple[str, int] | None:
     if text == NOWHERE:
         return None
     host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon and ("." in text or not text.isdigit()):
+    if not colon and "." in text:
         host, port = text, str(DEFAULT_PEER_PORT)
+    host = host.removeprefix("[").removesuffix("]")
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise UsageError(f"--listen takes host:port, :port or none, not {text!r}")
     return host, int(port)

@@ -66,6 +66,10 @@ class DeviceLinks:
         """What devices call themselves."""
         self.changed = Signal()
         """What others should be told has changed."""
+        self.members = 0
+        """Counts how often the devices of a folder may have become others."""
+        self.news = Signal()
+        """What is called out on the LAN should be said again: members, or addresses, have changed."""
         self.began = Signal()
         """A session has begun."""
         self._device, self._outside, self._nursery, self._tell_begun = device, surroundings, nursery, begun
@@ -104,6 +108,7 @@ class DeviceLinks:
 
     def set_members(self, certificates: Mapping[IdentityKey, bytes]) -> None:
         """These are the devices of all folders now, but this one: identity → certificate (DER)."""
+        changed = self._certificates != certificates
         self._certificates = dict(certificates)
         for identity in set(self._keepers) - set(certificates):
             keeper, scope = self._keepers.pop(identity)
@@ -113,14 +118,20 @@ class DeviceLinks:
                 keeper.session.link.end("the device is no longer a member of a folder here")
         for identity in certificates:
             self._keeper(identity)
+        self.members += 1
+        if changed:
+            self.news.notify()
 
     def keeper(self, identity: IdentityKey) -> DeviceKeeper | None:
         held = self._keepers.get(identity)
         return None if held is None else held[0]
 
+    def keepers(self) -> list[DeviceKeeper]:
+        return [keeper for keeper, _ in self._keepers.values()]
+
     def hurry(self) -> None:
         """Try everybody again now."""
-        for keeper, _ in self._keepers.values():
+        for keeper in self.keepers():
             keeper.news.notify()
 
     def connected(self) -> int:
@@ -198,6 +209,7 @@ class DeviceLinks:
             return False
         self.told = told
         self.changed.notify()
+        self.news.notify()
         return True
 
 

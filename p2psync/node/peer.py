@@ -20,6 +20,7 @@ from p2psync.net.urls import RelayUrl
 from p2psync.node.failures import first_failure
 from p2psync.node.home import Home
 from p2psync.node.links import UNHEARD, DeviceLinks, LinkOptions
+from p2psync.node.neighbours import Neighbours
 from p2psync.node.registry import DEVICE_NAME, RegisteredFolder, Registry
 from p2psync.node.relays import RelayKeeper
 from p2psync.node.running import Meeting, RunningFolder
@@ -49,6 +50,10 @@ class Peer:
         self._stop = trio.Event()
         self._keepers: dict[bytes, RelayKeeper] = {}
         self.links = DeviceLinks(device, surroundings, options, nursery, self._serve_device)
+        self.neighbours = Neighbours(
+            self.links, lambda: [folder.replica for folder in self.folders.values()], device.identity_key,
+            open_lan=surroundings.open_lan, clock=surroundings.clock, randomness=surroundings.randomness,
+        )  # fmt: skip
 
     @property
     def tasks(self) -> trio.Nursery:
@@ -191,6 +196,8 @@ async def open_peer(home: Home, surroundings: Surroundings, options: LinkOptions
             await peer.links.start()
             for registered in await peer.registered():
                 await peer.start_folder(registered)
+            if options.lan and peer.links.direct:
+                nursery.start_soon(peer.neighbours.run)
             yield peer
             nursery.cancel_scope.cancel()
     finally:

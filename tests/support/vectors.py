@@ -43,12 +43,14 @@ from p2psync.index.membership import (
 )
 from p2psync.index.records import InlineChunk, PackLocations, encode_inline, encode_pack, encode_version, record_hash
 from p2psync.index.versions import Content, Dot, Kind, Origin, Version
+from p2psync.vault.beacon import beacon_tag, seal_beacon
 from p2psync.vault.boxes import BoxKey
 from p2psync.vault.channel import FolderProver
 from p2psync.vault.device_keys import DeviceKeys
 from p2psync.vault.entry import seal_entry
 from p2psync.vault.envelope import seal_envelope
 from p2psync.vault.pack import PackWriter, locate
+from p2psync.vault.presence import Presence, seal_presence, slot_id
 from p2psync.vault.secrets import EpochSecret, FolderSecrets, Generation, first_epoch
 from p2psync.vault.stream import seal_stream
 from p2psync.wire.peer_bodies import WantedChunk, encode_chunk_list
@@ -304,11 +306,35 @@ def entries() -> Vectors:
     return found
 
 
+def presence() -> Vectors:
+    """What a relay's slots and a LAN see of a member, and what it says to those who can open it."""
+    device = make_device("present")
+    identity = device.identity_key
+    said = Presence(
+        identity=identity, name="desk", addresses=("192.0.2.7:22400", "[2001:db8::7]:22400"),
+        counter=1_700_000_000_000, expiry=1_700_000_600,
+    )  # fmt: skip
+    salt, port, day = material("presence salt"), 22400, 19_675
+    return {
+        "slot": {
+            "folder": FOLDER.hex(), "epoch": EPOCH.epoch.hex(), "secret": EPOCH.secret.hex(),
+            "identity seed": device.identity.seed.hex(), "identity": identity.hex(), "name": said.name,
+            "addresses": list(said.addresses), "counter": said.counter, "expiry": said.expiry, "salt": salt.hex(),
+            "id": slot_id(EPOCH, identity).hex(),
+            "content": seal_presence(FOLDER, EPOCH, said, device.identity, salt).hex(),
+        },
+        "beacon": {
+            "day": day, "port": port, "salt": salt.hex(), "tag": beacon_tag(EPOCH, day, identity).hex(),
+            "bytes": seal_beacon(EPOCH, day, identity, port, salt).hex(),
+        },
+    }  # fmt: skip
+
+
 def build() -> dict[str, Vectors]:
     """All vectors by file name."""
     return {
         "keys": keys(), "membership": membership(), "records": records(), "chunks": chunks(), "entries": entries(),
-        "stream": stream(),
+        "stream": stream(), "presence": presence(),
     }  # fmt: skip
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
+from p2psync.errors import LinkLost, UserError
+from p2psync.net.lan import OpenLan
 from p2psync.node.commands import perform
 from p2psync.node.control import Json
 from p2psync.node.home import Home
@@ -17,11 +21,22 @@ from p2psync.node.links import LinkOptions
 from p2psync.node.pairings import resume_pairings
 from p2psync.node.peer import Peer, open_peer
 from p2psync.node.surroundings import Surroundings
-from tests.support.links import SeededRandomness
-from tests.unit.test_node_peer import Listening, World, in_sync, paired
+from p2psync.session.peer_link import open_peer_link
+from p2psync.vault.beacon import ANNOUNCEMENT_BYTES
+from tests.support.links import MemoryNetwork, SeededRandomness
+from tests.unit.test_node_peer import Listening, World, fails, in_sync, paired
 
 DIRECT = frozenset({"direct"})
-ALL = frozenset({"direct", "splice", "store"})
+CONTENT = SeededRandomness(99).bytes(600_000)
+"""Does not compress."""
+
+
+class CountingNetwork(MemoryNetwork):
+    dialled = 0
+
+    async def connect(self, host: str, port: int) -> trio.abc.Stream:
+        self.dialled += 1
+        return await super().connect(host, port)
 
 
 class LinkedWorld(World):
@@ -31,6 +46,8 @@ class LinkedWorld(World):
         super().__init__(directory)
         self.addresses = {"a": "10.0.0.1", "b": "10.0.0.2", "c": "10.0.0.3"}
         self.links = DIRECT
+        self.network = CountingNetwork()
+        self.ether: Ether | None = None
 
     @asynccontextmanager
     async def device(self, name: str) -> AsyncIterator[Peer]:
@@ -40,7 +57,9 @@ class LinkedWorld(World):
             randomness=SeededRandomness(self._seed),
             interfaces=lambda: [ipaddress.ip_interface(f"{self.addresses[name]}/24")],
         )  # fmt: skip
-        options = LinkOptions(links=self.links, listen=("", 0))
+        if self.ether is not None:
+            surroundings = replace(surroundings, open_lan=self.ether.on(self.addresses[name]))
+        options = LinkOptions(links=self.links, listen=("", 0), lan=self.ether is not None)
         async with open_peer(Home(self.directory / f"home-{name}"), surroundings, options) as peer:
             await resume_pairings(peer)
             yield peer
@@ -71,11 +90,11 @@ def packs(world: World) -> list[Path]:
 async def test_two_devices_sync_directly_and_the_relay_gets_no_content(
     world: LinkedWorld, autojump_clock: trio.abc.Clock
 ) -> None:
-    (world.tree("a") / "letter").write_bytes(bytes(range(256)) * 2000)
+    (world.tree("a") / "letter").write_bytes(CONTENT)
     async with world.relay() as url, world.device("a") as a, world.device("b") as b:
         await paired(world, a, b, url)
         await in_sync(a, b)
-        assert (world.tree("b") / "letter").read_bytes() == bytes(range(256)) * 2000
+        assert (world.tree("b") / "letter").read_bytes() == CONTENT
         (world.tree("b") / "answer").write_text("over there")
         await in_sync(b, a)
         assert (world.tree("a") / "answer").read_text() == "over there"
@@ -129,8 +148,6 @@ async def test_a_device_whose_address_changes_is_found_at_the_new_one(
         await in_sync(a, b)
 
 
-
-
 async def test_two_devices_that_dial_each_other_keep_one_session(
     world: LinkedWorld, autojump_clock: trio.abc.Clock
 ) -> None:
@@ -143,3 +160,139 @@ async def test_two_devices_that_dial_each_other_keep_one_session(
             await trio.sleep(10)
             (left,), (right,) = a.links.sessions.links(), b.links.sessions.links()
             assert left.dialler == right.dialler and left.error is None and right.error is None
+
+
+class Ether:
+    """A LAN in memory: whoever is on it hears what others call."""
+
+    def __init__(self) -> None:
+        self.listeners: list[tuple[str, trio.MemorySendChannel[tuple[bytes, str]]]] = []
+        self.heard: list[tuple[bytes, str]] = []
+
+    def on(self, host: str) -> OpenLan:
+        @asynccontextmanager
+        async def open_memory_lan() -> AsyncIterator[MemoryLan]:
+            send, receive = trio.open_memory_channel[tuple[bytes, str]](math.inf)
+            here = (host, send)
+            self.listeners.append(here)
+            try:
+                yield MemoryLan(self, host, receive)
+            finally:
+                self.listeners.remove(here)
+
+        return open_memory_lan
+
+    def call(self, data: bytes, host: str) -> None:
+        self.heard.append((data, host))
+        for _, send in self.listeners:
+            send.send_nowait((data, host))
+
+
+class MemoryLan:
+    def __init__(self, ether: Ether, host: str, receive: trio.MemoryReceiveChannel[tuple[bytes, str]]) -> None:
+        self._ether, self._host, self._receive = ether, host, receive
+
+    async def call(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self._ether.call(data, self._host)
+
+    async def hear(self) -> tuple[bytes, str]:
+        return await self._receive.receive()
+
+
+async def test_devices_on_a_lan_find_each_other_without_a_relay(
+    world: LinkedWorld, autojump_clock: trio.abc.Clock
+) -> None:
+    world.ether = Ether()
+    async with world.relay() as url, world.device("a") as a, world.device("b") as b:
+        await paired(world, a, b, url)
+        await in_sync(a, b)
+    (world.tree("a") / "at home").write_text("x")
+    async with world.device("a") as a, world.device("b") as b:
+        await linked(a, b)
+        await in_sync(a, b)
+        assert (world.tree("b") / "at home").exists()
+        (other,) = (await status(a))["folders"][0]["peers"]
+        assert other["reached"] in ("lan", "direct")
+
+
+async def test_a_flood_of_false_announcements_costs_few_dials(
+    world: LinkedWorld, autojump_clock: trio.abc.Clock
+) -> None:
+    """Property 42: 10^4 announcements, noise and true ones played again from elsewhere."""
+    world.ether = Ether()
+    async with world.relay() as url:
+        async with world.device("a") as a, world.device("b") as b:
+            await paired(world, a, b, url)
+            await in_sync(a, b)
+            await trio.sleep(5)
+    true = {data for data, _ in world.ether.heard}
+    async with world.device("a") as a:
+        world.network.dialled = 0
+        random = SeededRandomness(3)
+        for number in range(10_000):
+            data = random.bytes(ANNOUNCEMENT_BYTES) if number % 2 else sorted(true)[number % len(true)]
+            world.ether.call(data, f"10.66.{number // 250}.{number % 250 + 1}")
+            await trio.sleep(0.001)
+        await trio.sleep(10)
+        (keeper,) = a.links.keepers()
+        assert keeper.error is not None and keeper.session is None
+        assert 0 < world.network.dialled <= 4 * (20 / 2 + 2), "four addresses at a time, a round every two seconds"
+        assert len(a.links.whereabouts.addresses(keeper.identity)) <= 4
+
+
+async def test_a_store_carries_what_a_device_without_direct_links_needs(
+    world: LinkedWorld, autojump_clock: trio.abc.Clock
+) -> None:
+    (world.tree("a") / "letter").write_bytes(CONTENT)
+    async with world.relay() as url:
+        async with world.device("a") as a, world.device("b") as b:
+            await paired(world, a, b, url)
+            await in_sync(a, b)
+        world.links = frozenset({"store"})
+        (world.tree("a") / "more").write_bytes(CONTENT[:300_000] + CONTENT[::-1])
+        async with world.device("a") as a, world.device("b") as b:
+            await in_sync(a, b)
+            assert (world.tree("b") / "more").read_bytes() == CONTENT[:300_000] + CONTENT[::-1]
+            (other,) = (await status(a))["folders"][0]["peers"]
+            assert other["reached"] == "store only" and "--links" in other["reason"]
+            assert a.links.connected() == 0 and a.links.listening == ()
+
+
+async def test_a_name_given_to_a_device_reaches_the_others(world: LinkedWorld, autojump_clock: trio.abc.Clock) -> None:
+    async with world.relay() as url, world.device("a") as a, world.device("b") as b:
+        await paired(world, a, b, url)
+        await in_sync(a, b)
+        await perform(a, {"command": "rename", "name": "the desk"}, Listening())
+        await trio.sleep(5)
+        (other,) = (await status(b))["folders"][0]["peers"]
+        assert other["name"] == "the desk"
+        for wrong in ("", "x" * 500, "two\nlines"):
+            assert isinstance(await fails(a, {"command": "rename", "name": wrong}, Listening()), UserError)
+
+
+async def test_a_stranger_who_dials_gets_nothing(world: LinkedWorld, autojump_clock: trio.abc.Clock) -> None:
+    async with world.relay() as url, world.device("a") as a, world.device("b") as b, world.device("c") as c:
+        await paired(world, a, b, url)
+        await linked(a, b)
+        address = a.links.told[0]
+        with pytest.raises(LinkLost):
+            async with open_peer_link(
+                await world.network.connect(address.host, address.port), device=c.device,
+                expected=a.device.identity_key, certificate=a.device.certificate, randomness=SeededRandomness(4),
+            ):  # fmt: skip
+                pass
+        assert a.links.connected() == 1
+
+
+async def test_a_taken_port_ends_the_start_unless_any_will_do(
+    world: LinkedWorld, autojump_clock: trio.abc.Clock
+) -> None:
+    await world.network.listen("", 22400)
+    surroundings = Surroundings(network=world.network, clock=world.clock, workers=world.workers, interfaces=list)
+    home = Home(world.directory / "home-x")
+    with pytest.RaisesGroup(UserError, flatten_subgroups=True):
+        async with open_peer(home, surroundings, LinkOptions(listen=("", 22400))):
+            pass
+    async with open_peer(home, surroundings, LinkOptions(listen=("", 22400), yielding=True)) as peer:
+        assert peer.links.port not in (None, 22400)
