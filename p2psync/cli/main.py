@@ -183,10 +183,10 @@ def folder_add(path: SomePath, home: HomeOption = None, relay: RelayOption = Non
 
 
 @device_app.callback(invoke_without_command=True)
-def device(context: typer.Context) -> None:
-    """The devices this device shares folders with."""
+def device(context: typer.Context, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """The devices of this device's folders."""
     if context.invoked_subcommand is None:
-        device_list()
+        device_list(home, as_json)
 
 
 @device_app.command(name="list")

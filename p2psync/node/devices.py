@@ -107,10 +107,11 @@ class DeviceKeeper:
 
     async def _pause(self, seen: int, started: float, backoff: Backoff) -> None:
         """Wait out the back-off. News since the try began cuts it short, but rounds keep their distance."""
-        with trio.move_on_after(backoff.next()):
+        with trio.move_on_after(backoff.next()) as waiting:
             await self.news.wait(seen)
+        if not waiting.cancelled_caught:
             backoff.reset()
-            await trio.sleep_until(started + NEWS_SECONDS)
+            await trio.sleep_until(max(started + NEWS_SECONDS, trio.current_time()))
 
     async def use(self, link: PeerLink, transport: CountedStream, way: str) -> None:
         """Be the session until the link ends. LinkLost at once when another one stays."""

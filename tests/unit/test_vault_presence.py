@@ -94,9 +94,9 @@ def test_announcements_of_different_days_share_nothing_and_tell_no_number_of_fol
     """Property 42: nothing but the sender's own address links two days."""
     days = [
         build_announcement(
-            [seal_beacon(epoch, day, IDENTITY, 22400, material(f"salt {day}"))], material(f"noise {day}", 2000)
+            [seal_beacon(epoch, day, IDENTITY, 22400, material(f"salt {n}"))], material(f"noise {n}", 2000)
         )
-        for day, epoch in ((19_000, EPOCH), (19_001, EPOCH), (19_001, LATER))
+        for n, (day, epoch) in enumerate(((19_000, EPOCH), (19_001, EPOCH), (19_001, LATER)))
     ]
     assert {len(day) for day in days} == {ANNOUNCEMENT_BYTES}
     pieces = [{day[place : place + 8] for place in range(len(day) - 8)} for day in days]
