@@ -224,14 +224,6 @@ class Versions:
         else:
             self._db.execute("DELETE FROM need WHERE dir = ? AND name = ?", columns(path))
 
-    def satisfied(self, path: Path) -> None:
-        """The disk holds what is wanted here: take the path off the queue (`check_need` without looking)."""
-        self._db.execute("DELETE FROM need WHERE dir = ? AND name = ?", columns(path))
-
-    def queue(self, path: Path) -> None:
-        """Queue a path whose content is right but not its mode or modification time."""
-        self._db.execute("INSERT OR IGNORE INTO need (dir, name, live, size) VALUES (?, ?, 1, 0)", columns(path))
-
     def is_needed(self, path: Path) -> bool:
         """Whether a path is queued; a long name may also be given by the hash its temp is called after."""
         if self._db.scalar("SELECT 1 FROM need WHERE dir = ? AND name = ?", columns(path)):
@@ -275,6 +267,16 @@ class Versions:
         held = self._db.scalar("SELECT coalesce(sum(size), 0) FROM placed WHERE kind = 0")
         copies = self._db.scalar("SELECT count(*) FROM wanted WHERE source_dir IS NOT NULL")
         return wanted, held, copies
+
+    def live_below(self, path: Path) -> bool:
+        """Whether a published version is wanted alive anywhere below this path."""
+        top = b"/".join(path)
+        return bool(
+            self._db.scalar(
+                "SELECT 1 FROM wanted WHERE kind <> 3 AND source_dir IS NULL AND (dir = ? OR (dir > ? AND dir < ?)) LIMIT 1",
+                (top, top + b"/", top + b"0"),
+            )
+        )
 
     def copies_placed(self, path: Path) -> bool:
         """Whether every derived conflict copy of this path's losers stands on the disk."""

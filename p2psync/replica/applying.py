@@ -13,7 +13,7 @@ import trio
 
 from p2psync.catalog.versions import Need
 from p2psync.errors import StorageError
-from p2psync.index.paths import Path
+from p2psync.index.paths import Path, show
 from p2psync.index.versions import Kind
 from p2psync.planner.steps import Step
 from p2psync.replica.assembly import Assembly
@@ -21,7 +21,7 @@ from p2psync.replica.context import Context
 from p2psync.replica.failures import only_failure
 from p2psync.replica.fetcher import Fetcher
 from p2psync.replica.materialiser import Materialiser, Plan, as_placed, plan_path
-from p2psync.replica.publisher import file_rows
+from p2psync.replica.publisher import claim_directories, file_rows
 from p2psync.replica.recovery import recover
 from p2psync.replica.scanner import fingerprint_of
 
@@ -37,6 +37,8 @@ class Applying:
         self._materialiser = Materialiser(context)
         self._fetcher = Fetcher(context, self._materialiser)
         self._placing = trio.Lock()
+        self._claims: set[Path] = set()
+        """Paths where a file or symlink is wanted and perhaps something below it as well."""
         self.busy = False
 
     async def run(self) -> None:
@@ -89,17 +91,28 @@ class Applying:
                 progress += await (self._apply_live(needs) if live else self._apply_deletions(needs))
                 context.changed.notify()
         await context.workers.run(self._materialiser.finish)
+        progress += await self._claim_directories()
         if context.temps:
             await context.workers.run(self._remove_stale_temps)
         return progress
 
+    async def _claim_directories(self) -> int:
+        claims, self._claims = self._claims, set()
+        if not claims:
+            return 0
+        claimed = await self._context.workers.run(claim_directories, self._context, claims)
+        if claimed:
+            self._context.feeds_grew.notify()
+            self._context.changed.notify()
+        return claimed
+
     def _remove_stale_temps(self) -> None:
         """Between rounds nothing is being assembled: what no queued path needs was given up."""
         context = self._context
-        while context.temps:
-            path = context.temps.pop()
+        for path in list(context.temps):
             if not context.catalog.versions.is_needed(path):
                 context.filesystem.remove_temp(path)
+                context.temps.discard(path)
 
     async def _apply_deletions(self, needs: Sequence[Need]) -> int:
         def work() -> int:
@@ -189,8 +202,11 @@ class Applying:
             return False  # its content survives only as a conflict copy that is not there yet
         obstacle = self._materialiser.ensure_parents(plan.path, parents)
         if obstacle is not None:
-            context.refuse_now(plan.path, f"waits: {obstacle}")
+            context.refuse_now(plan.path, f"waits: {show(obstacle)} is no directory here")
+            self._claims.add(obstacle)
             return False
+        if plan.step is not Step.DIRECTORY and plan.base is not None and plan.base.kind is Kind.DIRECTORY:
+            self._claims.add(plan.path)  # if something lives below, the directory stays
         return True
 
     def _prefer_rename(self, plan: Plan) -> None:

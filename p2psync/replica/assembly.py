@@ -56,6 +56,7 @@ class Assembler:
         """Take plans in; what a temp already holds is counted. Returns those that are complete (empty files)."""
         done = []
         for plan in plans:
+            self._context.temps.add(plan.path)
             assembly = Assembly(plan)
             offset = 0
             for chunk, length in iterate_chunks(plan.rows):

@@ -91,7 +91,7 @@ class Context:
     """Held by the one exchange that uploads new content."""
     dirty: set[Path] = field(default_factory=set)
     temps: set[Path] = field(default_factory=set)
-    """Paths whose temp files the scanner has seen: those nobody needs any more are removed between rounds."""
+    """Paths that have or may have a temp file: those nobody needs any more are removed between rounds."""
     refused: dict[Path, str] = field(default_factory=dict)
     """Queued paths that could not be brought to the disk in the latest round, with the reason."""
     trouble: dict[str, str] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from p2psync.catalog.intents import DELETE, MOVE, WRITE, Intent
 from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
 from p2psync.ids import ChunkId, RecordHash
-from p2psync.index.paths import Path, show
+from p2psync.index.paths import Path
 from p2psync.index.versions import Dot, Kind, Vector, Version
 from p2psync.planner.steps import Step, decide_step
 from p2psync.replica.context import Context
@@ -91,13 +91,13 @@ class Materialiser:
         self._batch = context.catalog.intents.last_batch()
         self._unsynced: set[Path] = set()
         """Directories whose renames of the last group are not durable yet."""
-        self._restricted: list[tuple[Path, int]] = []
+        self._restricted: list[tuple[Path, Placed]] = []
         """Directories we may write into only until everything below them is in place."""
         self.opened: list[tuple[ChunkId, int, int]] = []
         """Frames opened by the fetcher, marked verified together with the next group."""
 
-    def ensure_parents(self, path: Path, known: set[Path]) -> str | None:
-        """Make missing directories above `path`; returns why that cannot be, or None.
+    def ensure_parents(self, path: Path, known: set[Path]) -> Path | None:
+        """Make missing directories above `path`; returns what stands there instead of one, or None.
 
         `known` are directories seen a moment ago, and grows: most files of a batch share theirs.
         """
@@ -110,7 +110,7 @@ class Materialiser:
                 self._context.filesystem.make_directory(parent, _NEW_DIRECTORY_MODE)
                 self._unsynced.add(parent[:-1])
             elif stat.kind is not DiskKind.DIRECTORY:
-                return f"{show(parent)} is no directory here"
+                return parent
         known.add(path[:-1])
         return None
 
@@ -134,12 +134,13 @@ class Materialiser:
 
     def finish(self) -> None:
         """Make the last group durable, clear its intents, and take write permission from directories that have none."""
-        for path, mode in self._restricted:
-            held = self._context.catalog.placed.get(path)
-            if held is not None and held.kind is Kind.DIRECTORY:
-                with self._context.tree:
-                    self._context.filesystem.set_mode(path, mode)
-                    self._context.catalog.placed.put(replace(held, mode=mode))
+        for path, row in self._restricted:
+            with self._context.tree:
+                held = self._context.catalog.placed.get(path)
+                if held is not None and (held.kind, held.dot, held.vector) == (Kind.DIRECTORY, row.dot, {}):
+                    self._context.filesystem.set_mode(path, row.mode)
+                    self._context.catalog.placed.put(row)
+                    self._context.catalog.versions.check_need(path)
         self._restricted = []
         self._sync([])
         self._unsynced = set()
@@ -230,10 +231,11 @@ class Materialiser:
             context.catalog.placed.forget(plan.path)
         else:
             if row.kind is Kind.DIRECTORY and row.mode & 0o700 != 0o700:
-                self._restricted.append((row.path, row.mode))
-                row = replace(row, mode=row.mode | 0o700)
+                # Not yet as wanted, and with an empty vector the catalog keeps saying so, until `finish` is through.
+                self._restricted.append((plan.path, row))
+                row = replace(row, mode=row.mode | 0o700, vector={})
             context.catalog.placed.put(row, plan.rows or None)
-        context.catalog.versions.satisfied(plan.path)
+        context.catalog.versions.check_need(plan.path)
         self._unsynced.add(plan.path[:-1])
         return True
 

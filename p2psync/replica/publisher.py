@@ -35,6 +35,7 @@ _RECORD_HEADER = 5
 _RECORD_FIELDS = 512
 """What a record takes beside paths, chunk list and vector."""
 _VECTOR_ROW = 48
+_CLAIMED_MODE = 0o755
 _CHUNK_ROW = 36
 _KEPT_MAX = 12
 """Conflict copies of one path published in one entry; each may carry 36 KiB of chunk list."""
@@ -108,6 +109,26 @@ def _losers_kept(context: Context, change: LocalChange) -> list[Version]:
     return context.catalog.versions.losers(change.path)[:_KEPT_MAX]
 
 
+def claim_directories(context: Context, paths: Collection[Path]) -> int:
+    """Publish a directory at each path where a file or symlink is wanted although something is wanted below it.
+
+    Which of the two came first has no say: files below must not be lost, so the directory stands (formats, "Merging").
+    """
+    claimed = 0
+    with context.tree, context.catalog.transaction():
+        writer = EntryWriter(context)
+        for path in sorted(paths):
+            wanted = context.catalog.versions.wanted(path)
+            if wanted is None or wanted.kind not in (Kind.FILE, Kind.SYMLINK) or wanted.source is not None:
+                continue
+            if context.catalog.versions.live_below(path):
+                writer.begin_unit(2 * (CHUNK_LIST_INLINE * _CHUNK_ROW + _RECORD_FIELDS + 2 * sum(map(len, path))))
+                writer.claim_directory(path)
+                claimed += 1
+        writer.flush()
+    return claimed
+
+
 def _room(context: Context, change: LocalChange, inline: bool) -> int:
     """At most the bytes of the records a change makes: its own, conflict copies kept, and its content."""
     vector = len(change.base.vector) + 2 if change.base is not None else 1
@@ -169,16 +190,16 @@ def _adopt(context: Context, change: LocalChange) -> bool:
     )
     if not same_meta and change.base is not None and change.base.live:
         return False
+    # With an empty vector the path stays queued until mode and time are the folder's too.
+    vector = wanted.vector if same_meta or change.kind is Kind.SYMLINK else {}
     context.catalog.placed.put(
         Placed(
-            path=change.path, dot=wanted.dot, hash=version.hash, kind=change.kind, vector=wanted.vector,
+            path=change.path, dot=wanted.dot, hash=version.hash, kind=change.kind, vector=vector,
             fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
         ),
         change.rows,
     )  # fmt: skip
     versions.check_need(change.path)
-    if not same_meta and change.kind is not Kind.SYMLINK:
-        versions.queue(change.path)
     return True
 
 
@@ -243,6 +264,16 @@ class EntryWriter:
         dot = Dot(context.own_feed, self.seq, len(self._records))
         covered = [*losers, previous] if previous is not None else losers
         self._add(_version_of(context, change, dot, covered), change)
+
+    def claim_directory(self, path: Path) -> None:
+        """Say that a directory stands here, because something lives below: whatever competes becomes a conflict copy."""
+        context = self._context
+        previous = context.catalog.versions.of_feed(path, context.own_feed)
+        if previous is not None:
+            self._keep(previous)
+        dot = Dot(context.own_feed, self.seq, len(self._records))
+        vector = {**(previous.vector if previous is not None else {}), dot.feed: dot.seq}
+        self._add(Version(path=path, dot=dot, kind=Kind.DIRECTORY, vector=vector, mode=_CLAIMED_MODE), None)
 
     def _keep(self, previous: Version) -> None:
         """Publish the conflict copy of a losing version before the version that is about to be added covers it.

@@ -7,6 +7,8 @@ name: it is the user's and goes back to its place. Source: formats, "On disk", w
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from p2psync.catalog.intents import Intent
 from p2psync.catalog.rows import Placed
 from p2psync.index.paths import Path
@@ -60,19 +62,19 @@ def _settle(context: Context, intent: Intent) -> None:
 
 
 def _settle_as(context: Context, path: Path, row: Placed | None, stat: Stat | None) -> None:
+    """Write down that the disk holds what `row` says, as it looks now."""
     placed = context.catalog.placed
     if row is None:
         if stat is None:
             placed.forget(path)
-    elif stat is None or row.kind in (Kind.DELETED, Kind.DIRECTORY):
+    elif stat is None or row.kind is Kind.DELETED:
+        placed.put(row)
+    elif row.kind is Kind.DIRECTORY and stat.mode & 0o777 != row.mode:
+        placed.put(replace(row, mode=stat.mode & 0o777, vector={}))  # still has to lose the permission to write into it
+    elif row.kind is Kind.DIRECTORY:
         placed.put(row)
     else:
-        placed.put(
-            Placed(
-                path=path, dot=row.dot, hash=row.hash, kind=row.kind, vector=row.vector,
-                fingerprint=fingerprint_of(stat), mode=row.mode, target=row.target, content=row.content,
-            )
-        )  # fmt: skip
+        placed.put(replace(row, fingerprint=fingerprint_of(stat)))
     context.catalog.versions.check_need(path)
 
 

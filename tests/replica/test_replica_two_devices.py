@@ -196,3 +196,31 @@ async def test_a_conflict_copy_stays_where_it_is_when_the_winner_changes(tmp_pat
             "deleted": {}, "renamed": {"elsewhere.md": b"from a" if lost == b"from b" else b"from b"},
             "edited": {"note.md": b"edited"},
         }[change]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["file", "symlink"])
+async def test_a_directory_stands_when_one_device_replaces_it_and_another_writes_below(
+    tmp_path: Path, kind: str
+) -> None:
+    store = MemoryStore(clock=SystemClock())
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    a.write("d/old", b"old")
+    a.found()
+    async with a.running(store) as first:
+        await b.admitted_by(first)
+        async with b.running(store) as second:
+            await converge(first, second)
+    (a.root / "d" / "old").unlink()
+    (a.root / "d").rmdir()
+    if kind == "file":
+        a.write("d", b"a file now")
+    else:
+        (a.root / "d").symlink_to("somewhere")
+    b.write("d/new", b"below")
+    async with a.running(store) as first, b.running(store) as second:
+        await converge(first, second)
+        await converge(first, second)
+        assert a.tree() == b.tree()
+        assert a.tree()["d/new"][1] == b"below"
+        (copy,) = (seen for name, seen in a.tree().items() if name.startswith("d.sync-conflict"))
+        assert copy[:2] == (kind, b"a file now" if kind == "file" else b"somewhere")
