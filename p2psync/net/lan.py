@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
@@ -73,7 +73,7 @@ class MulticastLan:
             except OSError as error:
                 raise LinkLost(f"the LAN cannot be heard: {error.strerror}") from error
             try:
-                self._send.send_nowait((data, source[0]))
+                self._send.send_nowait((data, _host(source)))
             except trio.WouldBlock:
                 await trio.lowlevel.checkpoint()
 
@@ -122,6 +122,14 @@ async def _open(family: int) -> trio.socket.SocketType:
         made.close()
         raise
     return made
+
+
+def _host(source: tuple[Any, ...]) -> str:
+    """The address of a sender, as it can be dialled: a link-local one says which network it is on."""
+    host = str(source[0])
+    if len(source) > 3 and source[3] and "%" not in host:
+        return f"{host}%{socket.if_indextoname(source[3])}"
+    return host
 
 
 def _join(each: trio.socket.SocketType, family: int, index: int) -> bool:

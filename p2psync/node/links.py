@@ -28,6 +28,8 @@ from p2psync.vault.device_keys import DeviceKeys
 
 GREETING_MAX = 64
 """Connections that have not said yet who they are; more are closed unheard."""
+_SAME_PORT_TRIES = 10
+"""IPv4 and IPv6 are given different free ports: one is chosen for both, unless that is just being taken."""
 LOOK_SECONDS = 10.0
 """How often the interfaces are looked at: a laptop changes networks."""
 
@@ -92,19 +94,34 @@ class DeviceLinks:
             await trio.lowlevel.checkpoint()
             return
         host, port = self.options.listen
-        network = self._outside.network
         try:
-            listeners = await network.listen(host, port)
+            listeners = await self._listen(host, port)
         except UserError:
             if not self.options.yielding:
                 raise
-            listeners = await network.listen(host, 0)
+            listeners = await self._listen(host, 0)
         self.listening = tuple(
             bound_address(each) or Address(host or "0.0.0.0", bound_port(each)) for each in listeners
         )
         self._look()
         self._nursery.start_soon(trio.serve_listeners, self._accept, list(listeners))
         self._nursery.start_soon(self._watch_interfaces)
+
+    async def _listen(self, host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+        """Listeners that all have one port, which is what a beacon tells."""
+        network = self._outside.network
+        listeners = await network.listen(host, port)
+        for _ in range(_SAME_PORT_TRIES):
+            chosen = bound_port(listeners[0])
+            if all(bound_port(each) == chosen for each in listeners):
+                break
+            for each in listeners:
+                await each.aclose()
+            try:
+                listeners = await network.listen(host, chosen)
+            except UserError:
+                listeners = await network.listen(host, 0)
+        return listeners
 
     def set_members(self, certificates: Mapping[IdentityKey, bytes]) -> None:
         """These are the devices of all folders now, but this one: identity → certificate (DER)."""

@@ -14,8 +14,9 @@ import trio
 
 from p2psync.errors import IntegrityError, P2psyncError
 from p2psync.ids import IdentityKey
-from p2psync.net.addresses import Address
+from p2psync.net.addresses import parse_address
 from p2psync.net.lan import Lan, OpenLan
+from p2psync.net.network import place
 from p2psync.node.failures import first_failure
 from p2psync.node.links import DeviceLinks
 from p2psync.node.relays import Backoff
@@ -113,7 +114,9 @@ class Neighbours:
                 port = open_beacon(secret, day, identity, beacon)
             except IntegrityError:
                 continue  # somebody repeats a tag he heard
-            self._links.whereabouts.heard(identity, Address(host, port), BELIEVED_SECONDS)
+            address = parse_address(place(host, port))
+            if address is not None:  # a host that has no address yet calls from 0.0.0.0
+                self._links.whereabouts.heard(identity, address, BELIEVED_SECONDS)
 
     def _table(self) -> dict[bytes, Who]:
         """Tags of all members for yesterday, today and tomorrow: clocks differ, and midnight is somewhere."""

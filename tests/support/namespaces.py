@@ -78,6 +78,32 @@ def two_nats(kind: Nat) -> Iterator[Hosts]:
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
+@contextmanager
+def one_lan() -> Iterator[tuple[str, str]]:
+    """Two hosts on one cable, 10.5.0.1 and 10.5.0.2."""
+    need_namespaces()
+    left, right = (f"p2psync-{os.getpid()}-{side}" for side in ("lanleft", "lanright"))
+    try:
+        for name in (left, right):
+            _ip(f"netns add {name}")
+            _ip(f"-n {name} link set lo up")
+        _ip(f"link add eth0 netns {left} type veth peer name eth0 netns {right}")
+        for number, name in enumerate((left, right), 1):
+            # The other one's tentative address would take a second or two to become usable.
+            _run(*within(name), "sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad")
+            _ip(f"-n {name} addr add 10.5.0.{number}/24 dev eth0")
+            _ip(f"-n {name} link set eth0 up")
+        yield left, right
+    finally:
+        for name in (left, right):
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def take_v4(namespace: str) -> None:
+    """The host loses its IPv4 addresses and keeps the cable."""
+    _ip(f"-n {namespace} -4 addr flush dev eth0")
+
+
 def _connect(public: str, nat: str, host: str, number: int, kind: Nat) -> None:
     _ip(f"link add outside netns {nat} type veth peer name port{number} netns {public}")
     _ip(f"-n {public} link set port{number} master bridge0")

@@ -17,13 +17,14 @@ from p2psync.net.lan import OpenLan
 from p2psync.node.commands import perform
 from p2psync.node.control import Json
 from p2psync.node.home import Home
-from p2psync.node.links import LinkOptions
+from p2psync.node.links import DeviceLinks, LinkOptions
 from p2psync.node.pairings import resume_pairings
 from p2psync.node.peer import Peer, open_peer
 from p2psync.node.surroundings import Surroundings
 from p2psync.session.peer_link import open_peer_link
 from p2psync.vault.beacon import ANNOUNCEMENT_BYTES
 from tests.support.links import MemoryNetwork, SeededRandomness
+from tests.support.vectors import make_device
 from tests.unit.test_node_peer import Listening, World, fails, in_sync, paired
 
 DIRECT = frozenset({"direct"})
@@ -297,3 +298,12 @@ async def test_a_taken_port_ends_the_start_unless_any_will_do(
             pass
     async with open_peer(home, surroundings, LinkOptions(listen=("", 22400), yielding=True)) as peer:
         assert peer.links.port not in (None, 22400)
+
+
+async def test_all_listeners_of_a_device_have_one_port() -> None:
+    async with trio.open_nursery() as nursery:
+        device = make_device("listener")
+        links = DeviceLinks(device, Surroundings(), LinkOptions(listen=("", 0)), nursery, lambda link: None)
+        await links.start()
+        assert len({address.port for address in links.listening}) == 1
+        nursery.cancel_scope.cancel()
