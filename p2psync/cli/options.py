@@ -74,12 +74,12 @@ def choose_home(given: Path | None) -> Path:
 
 
 def link_options(links: str, listen: str | None, no_lan: bool) -> LinkOptions:
-    """What `--links`, `--listen` and `--no-lan` mean together. UsageError unless the kinds are known and one works."""
+    """What `--links`, `--listen` and `--no-lan` mean together. UsageError unless the kinds are known."""
     kinds = [kind.strip() for kind in links.split(",") if kind.strip()]
     if strange := [kind for kind in kinds if kind not in LINK_KINDS]:
         raise UsageError(f"--links knows {', '.join(LINK_KINDS)}, not {strange[0]!r}")
-    if not {"direct", "store"} & set(kinds):
-        raise UsageError("spliced links are not there yet in this version: let --links include direct or store")
+    if not kinds:
+        raise UsageError(f"--links names at least one of {', '.join(LINK_KINDS)}")
     where = SERVING.listen if listen is None else parse_listen(listen)
     return LinkOptions(links=frozenset(kinds), listen=where, yielding=listen is None, lan=not no_lan)
 

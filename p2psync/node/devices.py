@@ -86,11 +86,11 @@ class DeviceKeeper:
         self._addresses, self._certificate, self._way, self._now, self._begun = addresses, certificate, way, now, begun
 
     async def run(self) -> NoReturn:
-        """Dial whenever there is no session and somewhere to dial."""
+        """Dial whenever there is no session, or one through a relay, and somewhere to dial."""
         backoff = Backoff(self._randomness)
         while True:
             seen, addresses = self.news.count, self._addresses()
-            if self.session is not None or not addresses:
+            if (self.session is not None and self.session.way != SPLICED) or not addresses:
                 await self.news.wait(seen)
                 continue
             started = trio.current_time()

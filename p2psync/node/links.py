@@ -19,6 +19,7 @@ from p2psync.net.counting import CountedStream
 from p2psync.net.network import bound_port
 from p2psync.node.devices import DIRECT, LAN, DeviceKeeper
 from p2psync.node.failures import first_failure
+from p2psync.node.splicing import MeetingPoint, SpliceKeeper
 from p2psync.node.surroundings import Surroundings
 from p2psync.node.whereabouts import Whereabouts
 from p2psync.replica.context import ALL_LINKS, Signal
@@ -54,9 +55,10 @@ SERVING = LinkOptions(listen=("", DEFAULT_PEER_PORT), yielding=True, lan=True)
 class DeviceLinks:
     def __init__(
         self, device: DeviceKeys, surroundings: Surroundings, options: LinkOptions, nursery: trio.Nursery,
-        begun: Callable[[PeerLink], None],
+        begun: Callable[[PeerLink], None], point: Callable[[IdentityKey], MeetingPoint | None],
     ) -> None:  # fmt: skip
-        """`begun` is called with every link that becomes the session with its device."""
+        """`begun` is called with every link that becomes the session with its device; `point` says at which relay a
+        device can be met."""
         self.options = options
         self.sessions = PeerSessions()
         self.whereabouts = Whereabouts(self._moved)
@@ -75,6 +77,7 @@ class DeviceLinks:
         self.began = Signal()
         """A session has begun."""
         self._device, self._outside, self._nursery, self._tell_begun = device, surroundings, nursery, begun
+        self._point = point
         self._certificates: dict[IdentityKey, bytes] = {}
         self._keepers: dict[IdentityKey, tuple[DeviceKeeper, trio.CancelScope]] = {}
         self._strangers: set[CountedStream] = set()
@@ -207,7 +210,14 @@ class DeviceLinks:
         )  # fmt: skip
         scope = trio.CancelScope()
         self._keepers[identity] = keeper, scope
-        self._nursery.start_soon(_run_within, keeper, scope)
+        splices = SpliceKeeper(
+            keeper, device=self._device, network=outside.to_relays, randomness=outside.randomness,
+            point=lambda: self._meeting_point(identity), certificate=lambda: self._certificates.get(identity),
+        )  # fmt: skip
+        self._nursery.start_soon(_run_within, keeper, splices if "splice" in self.options.links else None, scope)
+
+    def _meeting_point(self, identity: IdentityKey) -> MeetingPoint | None:
+        return self._point(identity) if self.whereabouts.present(identity) else None
 
     def _addresses(self, identity: IdentityKey) -> Sequence[Address]:
         return [each for each in self.whereabouts.addresses(identity) if each not in self.told] if self.direct else ()
@@ -230,6 +240,9 @@ class DeviceLinks:
         return True
 
 
-async def _run_within(keeper: DeviceKeeper, scope: trio.CancelScope) -> None:
+async def _run_within(keeper: DeviceKeeper, splices: SpliceKeeper | None, scope: trio.CancelScope) -> None:
     with scope:
-        await keeper.run()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keeper.run)
+            if splices is not None:
+                nursery.start_soon(splices.run)

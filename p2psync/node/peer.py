@@ -24,6 +24,7 @@ from p2psync.node.neighbours import Neighbours
 from p2psync.node.registry import DEVICE_NAME, RegisteredFolder, Registry
 from p2psync.node.relays import RelayKeeper
 from p2psync.node.running import Meeting, RunningFolder
+from p2psync.node.splicing import MeetingPoint
 from p2psync.node.surroundings import Surroundings
 from p2psync.pairing.offers import NAME_BYTES_MAX
 from p2psync.replica.context import Signal
@@ -49,7 +50,7 @@ class Peer:
         self._nursery = nursery
         self._stop = trio.Event()
         self._keepers: dict[bytes, RelayKeeper] = {}
-        self.links = DeviceLinks(device, surroundings, options, nursery, self._serve_device)
+        self.links = DeviceLinks(device, surroundings, options, nursery, self._serve_device, self._meeting_point)
         self.neighbours = Neighbours(
             self.links, lambda: [folder.replica for folder in self.folders.values()], device.identity_key,
             open_lan=surroundings.open_lan, clock=surroundings.clock, randomness=surroundings.randomness,
@@ -150,6 +151,11 @@ class Peer:
     def _serve_device(self, link: PeerLink) -> None:
         for folder in self.folders.values():
             folder.serve_device(link)
+
+    def _meeting_point(self, identity: IdentityKey) -> MeetingPoint | None:
+        """Both devices look at their folders in the same order."""
+        points = (self.folders[folder].meeting_point(identity) for folder in sorted(self.folders))
+        return next((point for point in points if point is not None), None)
 
     async def _follow_members(self, folder: RunningFolder) -> NoReturn:
         grew = folder.replica.grew

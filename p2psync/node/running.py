@@ -20,6 +20,7 @@ from p2psync.node.links import DeviceLinks
 from p2psync.node.presence import PresenceKeeping
 from p2psync.node.registry import RegisteredFolder
 from p2psync.node.relays import Backoff, RelayKeeper
+from p2psync.node.splicing import MeetingPoint
 from p2psync.node.surroundings import Surroundings
 from p2psync.pairing.offers import OfferedFolder, StoreLocation
 from p2psync.replica.replica import Replica
@@ -27,6 +28,7 @@ from p2psync.session.peer_link import PeerLink
 from p2psync.session.relay_link import RelayLink
 from p2psync.session.remote import RemoteStore
 from p2psync.vault.device_keys import DeviceKeys, device_id
+from p2psync.vault.presence import rendezvous
 from p2psync.wire.login import Right
 from p2psync.wire.messages import PRESENCE
 
@@ -92,6 +94,17 @@ class RunningFolder:
 
     def offer(self, role: Role) -> OfferedFolder:
         return OfferedFolder(self.replica.genesis, self.registered.label, role, self.stores)
+
+    def meeting_point(self, identity: IdentityKey) -> MeetingPoint | None:
+        """Where this member of the folder can be met: at the first relay of the folder that is connected."""
+        if identity not in self.replica.other_devices():
+            return None
+        for store in sorted(self.stores, key=lambda each: each.relay_key):
+            keeper = self.keeper(store)
+            if keeper.connected:
+                name = rendezvous(self.replica.secrets.writing, self.device.identity_key, identity)
+                return MeetingPoint(keeper.url, store.relay_key, store.namespace, self.access_key(store), name)
+        return None
 
     def serve_device(self, link: PeerLink) -> None:
         """Exchange this folder over a link with another device, if both are members, until the link or the folder ends."""

@@ -31,20 +31,20 @@ class _Known:
 
 class Whereabouts:
     def __init__(self, moved: Callable[[IdentityKey], None]) -> None:
-        """`moved` is called when a device has other addresses than before."""
+        """`moved` is called when a device appears, or has other addresses than before."""
         self._moved = moved
         self._known: dict[IdentityKey, _Known] = {}
 
     def told(self, identity: IdentityKey, source: str, addresses: Iterable[Address], seconds: float) -> None:
         """The device left these addresses at `source` (a relay's namespace) instead of its former ones."""
-        before = set(self.addresses(identity))
+        before = self._state(identity)
         known = self._known.setdefault(identity, _Known())
         known.told[source] = (tuple(addresses), trio.current_time() + seconds)
         self._compare(identity, before)
 
     def heard(self, identity: IdentityKey, address: Address, seconds: float) -> None:
         """Somebody who knows the folder said on the LAN that the device is at `address`."""
-        before = set(self.addresses(identity))
+        before = self._state(identity)
         lan = self._known.setdefault(identity, _Known()).lan
         lan.pop(address, None)
         lan[address] = trio.current_time() + seconds
@@ -71,6 +71,10 @@ class Whereabouts:
     def forget(self, identity: IdentityKey) -> None:
         self._known.pop(identity, None)
 
-    def _compare(self, identity: IdentityKey, before: set[Address]) -> None:
-        if set(self.addresses(identity)) - before:
+    def _state(self, identity: IdentityKey) -> tuple[bool, set[Address]]:
+        return self.present(identity), set(self.addresses(identity))
+
+    def _compare(self, identity: IdentityKey, before: tuple[bool, set[Address]]) -> None:
+        was_present, known = before
+        if not was_present or set(self.addresses(identity)) - known:
             self._moved(identity)

@@ -2,6 +2,7 @@
 
 Both devices decide alike without a word: of two simultaneous dials the one by the device with the lower identity key
 stays; of two dials by the same device the newer one stays, since it would not have dialled again had the older worked.
+A link that needs no relay takes the place of one that does, whoever dialled, and never the other way round.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from p2psync.errors import LinkLost
 from p2psync.ids import IdentityKey
 from p2psync.session.peer_link import PeerLink
 
+_RANKS = {"splice": 0, "direct": 1}
 _REPLACED = "another session between the two devices takes its place"
 
 
@@ -39,7 +41,8 @@ class PeerSessions:
         stays, else LinkLost."""
         held = self._links.get(link.identity)
         if held is not None and held.error is None:
-            if not newer_stays(held.dialler, link.dialler):
+            better = _RANKS[link.kind] - _RANKS[held.kind]
+            if better < 0 or (not better and not newer_stays(held.dialler, link.dialler)):
                 link.end(_REPLACED)
                 raise LinkLost(_REPLACED)
             held.end(_REPLACED)

@@ -46,6 +46,11 @@ def slot_id(secret: EpochSecret, identity: IdentityKey) -> bytes:
     return derive_key(secret.secret, domains.KEY_SLOT, identity)[:SLOT_ID_BYTES]
 
 
+def rendezvous(secret: EpochSecret, one: IdentityKey, other: IdentityKey) -> bytes:
+    """16 bytes: the name under which these two members meet at a relay."""
+    return derive_key(secret.secret, domains.KEY_SPLICE, *sorted((one, other)))[:SLOT_ID_BYTES]
+
+
 def seal_presence(
     folder: FolderId, secret: EpochSecret, presence: Presence, key: SigningKey, salt: bytes
 ) -> Ciphertext:

@@ -56,7 +56,7 @@ async def test_without_a_terminal_a_question_is_a_usage_error() -> None:
         await Screen(as_json=False).ask({"ask": "admit", "device": "A", "name": "b", "role": "writer"})
 
 
-@pytest.mark.parametrize("links", ["store", "direct", "direct,splice,store", " direct , store "])
+@pytest.mark.parametrize("links", ["store", "direct", "splice", "direct,splice,store", " direct , store "])
 def test_links_that_work_are_accepted(links: str) -> None:
     made = link_options(links, None, False)
     assert made.links == {kind.strip() for kind in links.split(",")} and made.lan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from p2psync.node.peer import Peer, open_peer
 from p2psync.node.surroundings import Surroundings
 from p2psync.session.peer_link import open_peer_link
 from p2psync.vault.beacon import ANNOUNCEMENT_BYTES
-from tests.support.links import MemoryNetwork, SeededRandomness
+from tests.support.links import SeededRandomness
 from tests.support.vectors import make_device
 from tests.unit.test_node_peer import Listening, World, fails, in_sync, paired
 
@@ -32,12 +32,18 @@ CONTENT = SeededRandomness(99).bytes(600_000)
 """Does not compress."""
 
 
-class CountingNetwork(MemoryNetwork):
-    dialled = 0
+class CountingNetwork:
+    """The memory network as a device with this address sees it; counts what it dials."""
+
+    def __init__(self, world: LinkedWorld, address: str) -> None:
+        self._world, self._inner = world, world.network.seen_from(address)
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
-        self.dialled += 1
-        return await super().connect(host, port)
+        self._world.dialled += 1
+        return await self._inner.connect(host, port)
+
+    async def listen(self, host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+        return await self._inner.listen(host, port)
 
 
 class LinkedWorld(World):
@@ -47,16 +53,17 @@ class LinkedWorld(World):
         super().__init__(directory)
         self.addresses = {"a": "10.0.0.1", "b": "10.0.0.2", "c": "10.0.0.3"}
         self.links = DIRECT
-        self.network = CountingNetwork()
+        self.dialled = 0
         self.ether: Ether | None = None
 
     @asynccontextmanager
     async def device(self, name: str) -> AsyncIterator[Peer]:
         self._seed += 1
+        network = CountingNetwork(self, self.addresses[name])
         surroundings = Surroundings(
-            network=self.network, relay_network=self.network, clock=self.clock, workers=self.workers,
+            network=network, relay_network=network, clock=self.clock, workers=self.workers,
             randomness=SeededRandomness(self._seed),
-            interfaces=lambda: [ipaddress.ip_interface(f"{self.addresses[name]}/24")],
+            interfaces=lambda: [ipaddress.ip_interface(f"{self.addresses[name]}/32")],
         )  # fmt: skip
         if self.ether is not None:
             surroundings = replace(surroundings, open_lan=self.ether.on(self.addresses[name]))
@@ -229,7 +236,7 @@ async def test_a_flood_of_false_announcements_costs_few_dials(
             await trio.sleep(5)
     true = {data for data, _ in world.ether.heard}
     async with world.device("a") as a:
-        world.network.dialled = 0
+        world.dialled = 0
         random = SeededRandomness(3)
         for number in range(10_000):
             data = random.bytes(ANNOUNCEMENT_BYTES) if number % 2 else sorted(true)[number // 2 % len(true)]
@@ -239,7 +246,7 @@ async def test_a_flood_of_false_announcements_costs_few_dials(
         (keeper,) = a.links.keepers()
         assert keeper.error is not None and keeper.session is None
         # Four addresses a round, a round every two seconds; and the relay, which is gone.
-        assert 0 < world.network.dialled <= 4 * 20 / 2 + 20
+        assert 0 < world.dialled <= 4 * 20 / 2 + 20
         assert len(a.links.whereabouts.addresses(keeper.identity)) <= 4
 
 
@@ -303,7 +310,61 @@ async def test_a_taken_port_ends_the_start_unless_any_will_do(
 async def test_all_listeners_of_a_device_have_one_port() -> None:
     async with trio.open_nursery() as nursery:
         device = make_device("listener")
-        links = DeviceLinks(device, Surroundings(), LinkOptions(listen=("", 0)), nursery, lambda link: None)
+        links = DeviceLinks(
+            device, Surroundings(), LinkOptions(listen=("", 0)), nursery, lambda link: None, lambda identity: None
+        )
         await links.start()
         assert len({address.port for address in links.listening}) == 1
         nursery.cancel_scope.cancel()
+
+
+async def wait_for_way(peer: Peer, way: str) -> None:
+    with trio.fail_after(300):
+        while True:
+            (other,) = (await status(peer))["folders"][0]["peers"]
+            if other["reached"] == way:
+                return
+            await trio.sleep(1)
+
+
+async def test_devices_that_cannot_dial_meet_at_the_relay_until_they_can(
+    world: LinkedWorld, autojump_clock: trio.abc.Clock
+) -> None:
+    world.links = frozenset({"direct", "splice"})
+    world.network.unreachable |= {"10.0.0.1", "10.0.0.2"}
+    (world.tree("a") / "letter").write_bytes(CONTENT)
+    async with world.relay() as url, world.device("a") as a, world.device("b") as b:
+        await paired(world, a, b, url)
+        await in_sync(a, b)
+        assert (world.tree("b") / "letter").read_bytes() == CONTENT and packs(world) == []
+        for peer in (a, b):
+            await wait_for_way(peer, "spliced")
+        world.network.unreachable.clear()
+        for peer in (a, b):
+            await wait_for_way(peer, "direct")
+        (world.tree("b") / "two").write_text("x")
+        await in_sync(b, a)
+        world.network.unreachable |= {"10.0.0.1", "10.0.0.2"}
+        world.network.cut_all()
+        for peer in (a, b):
+            await wait_for_way(peer, "spliced")
+        (world.tree("a") / "three").write_text("x")
+        await in_sync(a, b)
+        assert (world.tree("b") / "three").exists() and (world.tree("a") / "two").exists() and packs(world) == []
+
+
+@pytest.mark.parametrize("higher_dials", [False, True])
+async def test_a_direct_link_takes_the_place_of_a_splice_whoever_dials(
+    world: LinkedWorld, autojump_clock: trio.abc.Clock, higher_dials: bool
+) -> None:
+    world.links = frozenset({"direct", "splice"})
+    world.network.unreachable |= {"10.0.0.1", "10.0.0.2"}
+    async with world.relay() as url, world.device("a") as a, world.device("b") as b:
+        await paired(world, a, b, url)
+        await wait_for_way(a, "spliced")
+        lower_is_a = a.device.identity_key < b.device.identity_key
+        world.network.unreachable.remove("10.0.0.1" if lower_is_a is higher_dials else "10.0.0.2")
+        await wait_for_way(a, "direct")
+        await wait_for_way(b, "direct")
+        await trio.sleep(100)
+        assert (await status(a))["folders"][0]["peers"][0]["reached"] == "direct"
