@@ -121,7 +121,13 @@ class Stage:
         self._processes.clear()
 
     def _home(self, name: str) -> dict[str, str]:
-        return {"P2PSYNC_HOME": str(self.directory / f"home-{name}")}
+        # Everything through the relay, so that there is something to look for there; nothing beyond this machine.
+        return {
+            "P2PSYNC_HOME": str(self.directory / f"home-{name}"),
+            "P2PSYNC_LINKS": "store",
+            "P2PSYNC_LISTEN": "none",
+            "P2PSYNC_NO_LAN": "1",
+        }
 
     def _start(self, name: str, arguments: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
         with (self.directory / f"{name}.log").open("ab") as log:

@@ -157,6 +157,7 @@ def test_a_relay_killed_and_restarted_in_the_middle_loses_and_repeats_nothing(tm
             _wait_for_packs(folder, len(folder.packs()) + 2)
             folder.machine.relay_process.end(signal.SIGKILL)
             folder.restart_relay()
+        folder.code = _fresh_code(folder)
         folder.join()
         folder.sync()
         assert sum(pack.stat().st_size for pack in folder.packs()) < size * 1.07 + 3 * 16 * MIB

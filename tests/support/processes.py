@@ -16,8 +16,12 @@ from typing import Any
 WAIT_SECONDS = 60.0
 
 
+LOOPBACK = {"P2PSYNC_LISTEN": "127.0.0.1:0", "P2PSYNC_NO_LAN": "1"}
+"""Tests bind to loopback and announce nothing to a network."""
+
+
 def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("P2PSYNC_")}
+    return LOOPBACK | {name: value for name, value in os.environ.items() if not name.startswith("P2PSYNC_")}
 
 
 class Process:
