@@ -19,7 +19,7 @@ from p2psync.net.counting import CountedStream
 from p2psync.net.network import bound_port
 from p2psync.node.devices import DIRECT, LAN, DeviceKeeper
 from p2psync.node.failures import first_failure
-from p2psync.node.splicing import MeetingPoint, SpliceKeeper
+from p2psync.node.splicing import DIRECT_FIRST_SECONDS, MeetingPoint, SpliceKeeper
 from p2psync.node.surroundings import Surroundings
 from p2psync.node.whereabouts import Whereabouts
 from p2psync.replica.context import ALL_LINKS, Signal
@@ -213,6 +213,7 @@ class DeviceLinks:
         splices = SpliceKeeper(
             keeper, device=self._device, network=outside.to_relays, randomness=outside.randomness,
             point=lambda: self._meeting_point(identity), certificate=lambda: self._certificates.get(identity),
+            head_start=DIRECT_FIRST_SECONDS if self.direct else 0,
         )  # fmt: skip
         self._nursery.start_soon(_run_within, keeper, splices if "splice" in self.options.links else None, scope)
 

@@ -49,9 +49,11 @@ class MeetingPoint:
 class SpliceKeeper:
     def __init__(
         self, keeper: DeviceKeeper, *, device: DeviceKeys, network: Network, randomness: Randomness,
-        point: Callable[[], MeetingPoint | None], certificate: Callable[[], bytes | None],
+        point: Callable[[], MeetingPoint | None], certificate: Callable[[], bytes | None], head_start: float,
     ) -> None:  # fmt: skip
-        """`point` says where the device can be met now, None when it is not there or no relay is."""
+        """`point` says where the device can be met now, None when it is not there or no relay is; `head_start` is what
+        a direct link gets."""
+        self._head_start = head_start
         self._keeper, self._device, self._network, self._randomness = keeper, device, network, randomness
         self._point, self._certificate = point, certificate
 
@@ -61,7 +63,7 @@ class SpliceKeeper:
             news = self._keeper.news
             seen = news.count
             if self._keeper.session is None and self._point() is not None:
-                await trio.sleep(DIRECT_FIRST_SECONDS)
+                await trio.sleep(self._head_start)
             point, certificate = self._point(), self._certificate()
             if self._keeper.session is not None or point is None or certificate is None:
                 with trio.move_on_after(LOOK_SECONDS):  # a relay that comes back is no news of the device
