@@ -68,6 +68,7 @@ class DeviceLinks:
         """Where others are told to dial."""
         self.names: dict[IdentityKey, str] = {}
         """What devices call themselves."""
+        self.renamed = Signal()
         self.changed = Signal()
         """What others should be told has changed."""
         self.members = 0
@@ -125,6 +126,11 @@ class DeviceLinks:
             except UserError:
                 listeners = await network.listen(host, 0)
         return listeners
+
+    def learn_name(self, identity: IdentityKey, name: str) -> None:
+        if self.names.get(identity) != name:
+            self.names[identity] = name
+            self.renamed.notify()
 
     def set_members(self, certificates: Mapping[IdentityKey, bytes]) -> None:
         """These are the devices of all folders now, but this one: identity → certificate (DER)."""

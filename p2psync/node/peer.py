@@ -105,6 +105,14 @@ class Peer:
         await self.surroundings.workers.run(self.registry.set_setting, DEVICE_NAME, name)
         self.links.changed.notify()
 
+    async def keep_names(self) -> NoReturn:
+        """Write down what other devices call themselves."""
+        renamed = self.links.renamed
+        while True:
+            seen = renamed.count
+            await self.surroundings.workers.run(self.registry.set_device_names, dict(self.links.names))
+            await renamed.wait(seen)
+
     def reachable(self) -> bool:
         """Whether anybody is who may carry content: a linked device, or a relay where stores are used."""
         stores = "store" in self.links.options.links and any(keeper.connected for keeper in self.keepers())
@@ -199,6 +207,8 @@ async def open_peer(home: Home, surroundings: Surroundings, options: LinkOptions
         device = await workers.run(keystore.device, surroundings.randomness)
         async with trio.open_nursery() as nursery:
             peer = Peer(home, surroundings, registry, keystore, device, nursery, options)
+            peer.links.names |= await workers.run(registry.device_names)
+            nursery.start_soon(peer.keep_names)
             await peer.links.start()
             for registered in await peer.registered():
                 await peer.start_folder(registered)

@@ -118,7 +118,7 @@ class PresenceKeeping:
             self._counters[identity] = statement.counter
             addresses = [address for address in map(parse_address, statement.addresses) if address is not None]
             self._links.whereabouts.told(identity, self._source, addresses, slot.seconds)
-            self._links.names[identity] = statement.name
+            self._links.learn_name(identity, statement.name)
 
     def _table(self) -> dict[bytes, tuple[EpochSecret, IdentityKey]]:
         """Where members' statements stand. Only under the epoch that is written now: a removed member knows older ones."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2psync.errors import UserError
-from p2psync.ids import FolderId, NamespaceId, RelayKey
+from p2psync.ids import FolderId, IdentityKey, NamespaceId, RelayKey
 from p2psync.index.membership import Role
 from p2psync.pairing.offers import StoreLocation
 from p2psync.store.sqlite import Database
@@ -61,6 +61,17 @@ class Registry:
 
     def set_setting(self, name: str, value: str) -> None:
         self._database.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
+
+    # --- other devices
+
+    def device_names(self) -> dict[IdentityKey, str]:
+        """What other devices last called themselves."""
+        return {IdentityKey(row[0]): row[1] for row in self._database.query("SELECT identity, name FROM device_name")}
+
+    def set_device_names(self, names: dict[IdentityKey, str]) -> None:
+        with self._database.transaction():
+            for identity, name in names.items():
+                self._database.execute("INSERT OR REPLACE INTO device_name VALUES (?, ?)", (identity, name))
 
     # --- folders and stores
 

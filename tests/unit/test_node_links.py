@@ -276,8 +276,13 @@ async def test_a_name_given_to_a_device_reaches_the_others(world: LinkedWorld, a
         await trio.sleep(5)
         (other,) = (await status(b))["folders"][0]["peers"]
         assert other["name"] == "the desk"
+        await trio.sleep(1)
+        assert b.registry.device_names() == {a.device.identity_key: "the desk"}
         for wrong in ("", "x" * 500, "two\nlines"):
             assert isinstance(await fails(a, {"command": "rename", "name": wrong}, Listening()), UserError)
+    async with world.device("b") as b:
+        (other,) = (await status(b))["folders"][0]["peers"]
+        assert other["name"] == "the desk" and other["reached"] == "unreachable", "it is off, and still has its name"
 
 
 async def test_a_stranger_who_dials_gets_nothing(world: LinkedWorld, autojump_clock: trio.abc.Clock) -> None:
