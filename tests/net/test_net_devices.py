@@ -26,7 +26,7 @@ def test_devices_behind_nats_share_a_folder_through_a_splice(machine: Machine, m
     source, target = machine.directory / "a", machine.directory / "b"
     source.mkdir()
     (source / "large").write_bytes(os.urandom(3_000_000))
-    links = ("--links", "direct,splice", "--json")
+    links = ("--links", "direct,splice", "--listen", ":0", "--json")
     with two_nats(Nat.RANDOM) as hosts:
         try:
             machine.wrapper = within(hosts.public)

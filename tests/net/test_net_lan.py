@@ -13,6 +13,9 @@ from tests.support.processes import Machine, tree, wait_until
 
 pytestmark = pytest.mark.slow
 
+OPEN = {"P2PSYNC_LISTEN": ":0", "P2PSYNC_NO_LAN": "0"}
+"""The namespaces are closed: here devices may listen on all interfaces and call out."""
+
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
@@ -33,10 +36,10 @@ def test_paired_devices_find_each_other_on_the_lan_without_any_relay(
         try:
             machine.wrapper = within(left)
             url = machine.relay("--open", "--listen", "10.5.0.1:22443")
-            sharing = machine.device("a", "share", str(source), "--relay", url, "--json")
+            sharing = machine.device("a", "share", str(source), "--relay", url, "--json", **OPEN)
             code = str(sharing.first_json(lambda line: "code" in line)["code"])
             machine.wrapper = within(right)
-            joining = machine.device("b", "join", str(target), "--relay", url, "--json", P2PSYNC_CODE=code)
+            joining = machine.device("b", "join", str(target), "--relay", url, "--json", P2PSYNC_CODE=code, **OPEN)
             wait_until(lambda: tree(target) == tree(source), "the first sync")
             for process in (sharing, joining, machine.relay_process):
                 process.end()
@@ -46,7 +49,7 @@ def test_paired_devices_find_each_other_on_the_lan_without_any_relay(
             (source / "after").write_bytes(os.urandom(500_000))
             for name, side in (("a", left), ("b", right)):
                 machine.wrapper = within(side)
-                machine.device(name, "serve", "--json")
+                machine.device(name, "serve", "--json", **OPEN)
             wait_until(lambda: tree(target) == tree(source), "found on the LAN")
             (peer,) = machine.status("a")["folders"][0]["peers"]
             assert peer["reached"] == "lan"
@@ -60,8 +63,8 @@ def test_a_device_told_to_keep_off_the_lan_is_not_found_there(
     monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
     with one_lan() as (left, _):
         machine.wrapper = within(left)
-        machine.device("a", "serve", "--no-lan", "--json").first_json(lambda line: "device" in line)
-        machine.device("b", "serve", "--json").first_json(lambda line: "device" in line)
+        machine.device("a", "serve", "--no-lan", "--json", **OPEN).first_json(lambda line: "device" in line)
+        machine.device("b", "serve", "--json", **OPEN).first_json(lambda line: "device" in line)
         open_ports = Path(f"/proc/{_pid(machine, 'a')}/net/udp").read_text()
         inodes = {line.split()[9] for line in open_ports.splitlines()[1:] if line.split()[1].endswith(":5232")}
         assert inodes and not inodes & _sockets(_pid(machine, "a")) and inodes & _sockets(_pid(machine, "b"))
