@@ -99,6 +99,16 @@ class Locations:
             or self._db.scalar("SELECT 1 FROM upload WHERE chunk = ?", (chunk,))
         )
 
+    def is_local(self, chunk: ChunkId) -> bool:
+        """Whether an entry or a placed file on this device should hold the chunk."""
+        return bool(
+            self._db.scalar(
+                "SELECT EXISTS (SELECT 1 FROM inline_chunk WHERE chunk = ?)"
+                " OR EXISTS (SELECT 1 FROM file_chunk WHERE prefix = ?)",
+                (chunk, prefix(chunk)),
+            )
+        )
+
     # Chunks inside entries, and chunks of chunk lists.
 
     def add_inline(self, chunk: ChunkId, feed: FeedId, seq: int, index: int) -> None:

@@ -26,6 +26,9 @@ from p2psync.sealed.entry import parse
 from p2psync.vault.entry import open_entry
 from p2psync.vault.secrets import Generation
 
+_UNFINISHED_MAX = 64
+"""Files whose progress is remembered between batches; a forgotten one is verified from its temp again."""
+
 
 @dataclass(slots=True)
 class Assembly:
@@ -46,8 +49,10 @@ class Assembly:
 class Assembler:
     """Fills the temps of one batch of files. `wanted` says which assemblies wait for a chunk."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, unfinished: dict[Path, Assembly]) -> None:
+        """`unfinished` are the assemblies an earlier batch of this process had to leave; replaced by `leave`."""
+        self._context, self._unfinished = context, unfinished
+        self._begun: list[Assembly] = []
         self._lock = threading.Lock()
         self.wanted: dict[ChunkId, list[tuple[Assembly, int]]] = {}
         self._body: tuple[tuple[bytes, int], Body] | None = None
@@ -64,13 +69,32 @@ class Assembler:
                 offset += length
             assembly.missing = set(range(len(assembly.chunks)))
             with self._set_aside_if_refused(assembly):
-                if self._context.filesystem.temp_stat(plan.path) is not None:
+                self._begun.append(assembly)
+                temp = self._context.filesystem.temp_stat(plan.path)
+                if temp is not None and not self._continues(assembly, temp.inode):
                     self._resume(assembly)
                 if assembly.complete and self.seal(assembly):
                     done.append(assembly)
                 for index in assembly.missing:
                     self.wanted.setdefault(assembly.chunks[index][0], []).append((assembly, index))
         return done
+
+    def leave(self) -> None:
+        """Remember what is not complete, so that the next batch need not read and hash it again."""
+        for assembly in self._begun:
+            self._unfinished.pop(assembly.plan.path, None)
+            if assembly.missing and assembly.inode is not None:
+                self._unfinished[assembly.plan.path] = assembly
+        while len(self._unfinished) > _UNFINISHED_MAX:
+            del self._unfinished[next(iter(self._unfinished))]
+
+    def _continues(self, assembly: Assembly, inode: int) -> bool:
+        """Whether this very temp was filled by this process a moment ago: every chunk in it was verified then."""
+        earlier = self._unfinished.get(assembly.plan.path)
+        if earlier is None or earlier.inode != inode or earlier.chunks != assembly.chunks:
+            return False
+        assembly.missing, assembly.inode = set(earlier.missing), inode
+        return True
 
     @contextmanager
     def _set_aside_if_refused(self, assembly: Assembly) -> Iterator[None]:
@@ -169,7 +193,7 @@ class Assembler:
         done: list[Assembly] = []
         for chunk in chunks:
             targets = self.wanted.get(chunk)
-            if not targets:
+            if not targets or not self._context.catalog.locations.is_local(chunk):
                 continue
             assembly, index = targets[0]
             plain = self._inline(chunk) or self._from_files(

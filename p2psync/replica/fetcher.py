@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from p2psync.ids import ChunkId, Plaintext
+from p2psync.index.paths import Path
 from p2psync.index.records import iterate_chunks
 from p2psync.planner.sources import Piece, Sharing
 from p2psync.replica.assembly import Assembler, Assembly
@@ -34,10 +35,11 @@ class Fetcher:
         self._ask_peers_at = 0.0
         self._delay = _PATIENCE_FIRST
         self._left_over = False
+        self._unfinished: dict[Path, Assembly] = {}
 
     async def fetch(self, plans: Sequence[Plan], ready: Ready) -> None:
         """Assemble the files of these plans as far as sources reach; `ready` is awaited with complete ones."""
-        context, assembler = self._context, Assembler(self._context)
+        context, assembler = self._context, Assembler(self._context, self._unfinished)
         done = await context.workers.run(assembler.begin, plans)
         if done:
             await ready(done)
@@ -49,6 +51,7 @@ class Fetcher:
             pieces = [_piece(chunk, *targets[0]) for chunk, targets in assembler.wanted.items()]
             await self._transfer(pieces, assembler.take, ready)
             self._note_left_over(bool(assembler.wanted))
+        assembler.leave()
 
     async def fetch_list(self, rows: bytes, generation: int) -> None:
         """Bring the chunks of a chunk list into the catalog, so that the file's own chunks are known."""
