@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2psync.encoding import Fields, decode, encode
+from p2psync.encoding import decode, encode
 from p2psync.ids import ChunkId, FeedId, RecordHash
 from p2psync.index.paths import Path, join, split
 from p2psync.index.versions import NO_CONTENT, Content, Dot, Kind, Vector, Version
@@ -135,16 +135,3 @@ def encode_placed(placed: Placed | None) -> bytes | None:
 
 def decode_placed(data: bytes | None) -> Placed | None:
     return None if data is None else placed_of(decode(data, _BLOB_MAX))
-
-
-def encode_fingerprint(fingerprint: Fingerprint) -> bytes:
-    return encode([fingerprint.dev, fingerprint.inode, fingerprint.size, fingerprint.mtime_ns, fingerprint.ctime_ns])
-
-
-def decode_fingerprint(data: bytes) -> Fingerprint:
-    fields = Fields(decode(data, 256), "fingerprint", at_least=5)
-    high = (1 << 64) - 1
-    return Fingerprint(
-        fields.integer("dev", 0, high), fields.integer("inode", 0, high), fields.integer("size"),
-        fields.integer("mtime", -high, high), fields.integer("ctime", -high, high),
-    )  # fmt: skip

@@ -40,6 +40,8 @@ class Assembly:
     missing: set[int] = field(default_factory=set)
     inode: int | None = None
     """The temp it is put together in: if another file stands there later, what was written is gone."""
+    spoiled: bool = False
+    """The temp went away under our hands (its inode number may be given to the next one): the next batch starts over."""
 
     @property
     def complete(self) -> bool:
@@ -83,7 +85,7 @@ class Assembler:
         """Remember what is not complete, so that the next batch need not read and hash it again."""
         for assembly in self._begun:
             self._unfinished.pop(assembly.plan.path, None)
-            if assembly.missing and assembly.inode is not None:
+            if assembly.missing and assembly.inode is not None and not assembly.spoiled:
                 self._unfinished[assembly.plan.path] = assembly
         while len(self._unfinished) > _UNFINISHED_MAX:
             del self._unfinished[next(iter(self._unfinished))]
@@ -140,8 +142,8 @@ class Assembler:
         if len(assembly.chunks) == 1:
             assembly.missing.clear()
             return self.seal(assembly, plain)
-        with self._temp(assembly.plan.path) as temp:
-            if not self._same_temp(assembly, temp):
+        with self._temp(assembly.plan.path) as (temp, created):
+            if not self._same_temp(assembly, temp, created):
                 return False
             temp.write(plain, assembly.chunks[index][1])
         with self._lock:
@@ -149,21 +151,23 @@ class Assembler:
             complete = assembly.complete
         return complete and self.seal(assembly)
 
-    def _same_temp(self, assembly: Assembly, temp: TempFile) -> bool:
+    def _same_temp(self, assembly: Assembly, temp: TempFile, created: bool) -> bool:
         """Whether this is still the file that earlier chunks went into; if somebody removed it, the next round resumes."""
         inode = temp.stat().inode
         with self._lock:
             if assembly.inode is None:
                 assembly.inode = inode
-            return assembly.inode == inode
+            elif created or assembly.inode != inode:
+                assembly.spoiled = True
+            return not assembly.spoiled
 
     @contextmanager
-    def _temp(self, path: Path, *, new: bool = False) -> Iterator[TempFile]:
-        """The temp of a path, made if it is not there (two workers may come at once); `new`: it probably is not."""
+    def _temp(self, path: Path, *, new: bool = False) -> Iterator[tuple[TempFile, bool]]:
+        """The temp of a path, and whether it was made now (two workers may come at once); `new`: it probably is."""
         for create in (new, not new, new):
             try:
                 with self._context.filesystem.open_temp(path, create) as temp:
-                    yield temp
+                    yield temp, create
                     return
             except (FileNotFoundError, FileExistsError):
                 continue
@@ -176,10 +180,10 @@ class Assembler:
         """
         version = assembly.plan.version
         assert version is not None
-        with self._temp(assembly.plan.path, new=plain is not None) as temp:
+        with self._temp(assembly.plan.path, new=plain is not None) as (temp, created):
             if plain is not None:
                 temp.write(plain, 0)
-            elif assembly.chunks and not self._same_temp(assembly, temp):
+            elif assembly.chunks and not self._same_temp(assembly, temp, created):
                 return False
             temp.truncate(version.size)
             temp.set_meta(version.mode, version.mtime_ns)

@@ -237,6 +237,7 @@ class Materialiser:
             context.catalog.placed.put(row, plan.rows or None)
         context.catalog.versions.check_need(plan.path)
         self._unsynced.add(plan.path[:-1])
+        context.temps.discard(plan.path)
         return True
 
     def _still_valid(self, plan: Plan) -> bool:

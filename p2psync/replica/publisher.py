@@ -18,6 +18,7 @@ from p2psync.ids import ChunkId, IdentityKey, Plaintext, RecordHash
 from p2psync.index.body import ALL_HEADS_EVERY, Body, FeedHead, encode_body
 from p2psync.index.paths import Path
 from p2psync.index.records import (
+    CHUNK_ROW,
     InlineChunk,
     encode_inline,
     encode_version,
@@ -36,7 +37,6 @@ _RECORD_FIELDS = 512
 """What a record takes beside paths, chunk list and vector."""
 _VECTOR_ROW = 48
 _CLAIMED_MODE = 0o755
-_CHUNK_ROW = 36
 _KEPT_MAX = 12
 """Conflict copies of one path published in one entry; each may carry 36 KiB of chunk list."""
 
@@ -122,7 +122,7 @@ def claim_directories(context: Context, paths: Collection[Path]) -> int:
             if wanted is None or wanted.kind not in (Kind.FILE, Kind.SYMLINK) or wanted.source is not None:
                 continue
             if context.catalog.versions.live_below(path):
-                writer.begin_unit(2 * (CHUNK_LIST_INLINE * _CHUNK_ROW + _RECORD_FIELDS + 2 * sum(map(len, path))))
+                writer.begin_unit(2 * (CHUNK_LIST_INLINE * CHUNK_ROW + _RECORD_FIELDS + 2 * sum(map(len, path))))
                 writer.claim_directory(path)
                 claimed += 1
         writer.flush()
@@ -133,7 +133,7 @@ def _room(context: Context, change: LocalChange, inline: bool) -> int:
     """At most the bytes of the records a change makes: its own, conflict copies kept, and its content."""
     vector = len(change.base.vector) + 2 if change.base is not None else 1
     one = 2 * sum(len(name) + 4 for name in change.path) + vector * _VECTOR_ROW + _RECORD_FIELDS
-    rows = min(len(change.rows), CHUNK_LIST_INLINE * _CHUNK_ROW)
+    rows = min(len(change.rows), CHUNK_LIST_INLINE * CHUNK_ROW)
     kept = sum(
         len(loser.content.chunks) + len(loser.vector) * _VECTOR_ROW + one for loser in _losers_kept(context, change)
     )
@@ -365,7 +365,7 @@ def _content(context: Context, change: LocalChange) -> Content:
     if change.kind is not Kind.FILE:
         return Content()
     generation = context.secrets.generation
-    if len(change.rows) <= CHUNK_LIST_INLINE * _CHUNK_ROW:
+    if len(change.rows) <= CHUNK_LIST_INLINE * CHUNK_ROW:
         return Content(generation=generation.number, parameters=change.parameters, depth=0, chunks=change.rows)
     rows, place = bytearray(), 0
     cutter = Chunker(Parameters.for_size(len(change.rows)), generation.seed)

@@ -83,12 +83,16 @@ def test_a_temp_of_another_process_is_worth_what_verifies(context: Context) -> N
     assert still_wanted(context, {}) == [0, 1, 2]
 
 
-def test_a_temp_that_was_swapped_is_never_taken_for_complete(context: Context) -> None:
+@pytest.mark.parametrize("inode_is_reused", [False, True])
+def test_a_temp_that_was_swapped_is_never_taken_for_complete(context: Context, inode_is_reused: bool) -> None:
     unfinished: dict[tuple[bytes, ...], Assembly] = {}
     temp = begin_and_take_first(context, unfinished)
     assembler = Assembler(context, unfinished)
     assembler.begin([plan(context)])
-    temp.rename(temp.with_name("kept, so that its inode is not used again"))
+    if inode_is_reused:
+        temp.unlink()
+    else:
+        temp.rename(temp.with_name("kept"))
     for chunk, part in list(zip(chunks(context), PARTS, strict=True))[1:]:
         assert assembler.take(chunk, part) == []
     assert still_wanted(context, {})[0] == 0
