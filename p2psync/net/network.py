@@ -12,6 +12,7 @@ from typing import Protocol
 import trio
 
 from p2psync.errors import LinkLost, UserError
+from p2psync.net.sockets import tune
 
 BACKLOG = 1024
 """Many devices come back at once after a relay's restart."""
@@ -37,19 +38,24 @@ class TcpNetwork:
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         try:
-            return await trio.open_tcp_stream(host, port)
+            stream = await trio.open_tcp_stream(host, port)
+            tune(stream.socket)
+            return stream
         except OSError as error:
             reason = error.strerror or str(error)
             raise LinkLost(f"cannot connect to {place(host, port)}: {reason}") from error
 
     async def listen(self, host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
         try:
-            return await trio.open_tcp_listeners(port, host=host or None, backlog=BACKLOG)
+            listeners = await trio.open_tcp_listeners(port, host=host or None, backlog=BACKLOG)
         except OSError as error:
             reason = error.strerror or str(error)
             raise UserError(
                 f"cannot listen on {place(host or '*', port)}: {reason}; choose another address with --listen"
             ) from error
+        for listener in listeners:
+            tune(listener.socket)
+        return listeners
 
 
 def bound_port(listener: trio.abc.Listener[trio.abc.Stream]) -> int:

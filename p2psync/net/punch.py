@@ -20,6 +20,7 @@ import trio
 
 from p2psync.errors import LinkLost
 from p2psync.net.network import place
+from p2psync.net.sockets import tune
 
 ATTEMPT_SECONDS = 1.5
 """A lost SYN is sent again by a new attempt before the kernel's growing pauses would."""
@@ -69,6 +70,7 @@ class LocalPort:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if hasattr(socket, "SO_REUSEPORT"):
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            tune(opened)
             opened.bind(("", port))  # the operating system's, not trio's: nothing is looked up, so nothing blocks
             return trio.socket.from_stdlib_socket(opened)
         except BaseException:

@@ -118,9 +118,7 @@ async def _sync(peer: Peer, request: Json, console: Console) -> None:
     """Wait until every folder is in sync with whoever is reachable. TimedOut, NobodyReachable, UserError."""
     folders = await _chosen(peer, [])
     seconds = request.get("timeout")
-    for keeper in peer.keepers():
-        keeper.hurry()
-    peer.links.hurry()
+    peer.hurry()
     with trio.move_on_after(float("inf") if seconds is None else float(seconds)) as limit:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_give_up_alone, peer)

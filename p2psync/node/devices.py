@@ -92,6 +92,7 @@ class DeviceKeeper:
             seen, addresses = self.news.count, self._addresses()
             if (self.session is not None and self.session.way != SPLICED) or not addresses:
                 await self.news.wait(seen)
+                backoff.reset()
                 continue
             started = trio.current_time()
             try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 import trio
 
@@ -31,8 +30,6 @@ GREETING_MAX = 64
 """Connections that have not said yet who they are; more are closed unheard."""
 _SAME_PORT_TRIES = 10
 """IPv4 and IPv6 are given different free ports: one is chosen for both, unless that is just being taken."""
-LOOK_SECONDS = 10.0
-"""How often the interfaces are looked at: a laptop changes networks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +104,8 @@ class DeviceLinks:
         self.listening = tuple(
             bound_address(each) or Address(host or "0.0.0.0", bound_port(each)) for each in listeners
         )
-        self._look()
+        self.look()
         self._nursery.start_soon(trio.serve_listeners, self._accept, list(listeners))
-        self._nursery.start_soon(self._watch_interfaces)
 
     async def _listen(self, host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
         """Listeners that all have one port, which is what a beacon tells."""
@@ -160,6 +156,11 @@ class DeviceLinks:
         for keeper in self.keepers():
             keeper.news.notify()
 
+    def probe(self) -> None:
+        """Ask everybody who is linked for a sign of life: the network may have become another."""
+        for link in self.sessions.links():
+            link.probe()
+
     def connected(self) -> int:
         """Devices linked right now."""
         return len(self.sessions.links())
@@ -203,6 +204,8 @@ class DeviceLinks:
     def _moved(self, identity: IdentityKey) -> None:
         if held := self._keepers.get(identity):
             held[0].news.notify()
+            if held[0].session is not None:
+                held[0].session.link.probe()  # it may be elsewhere by now, and the link with it where it was
 
     def _keeper(self, identity: IdentityKey) -> None:
         if identity in self._keepers:
@@ -231,20 +234,13 @@ class DeviceLinks:
 
     # What others are told.
 
-    async def _watch_interfaces(self) -> NoReturn:
-        while True:
-            await trio.sleep(LOOK_SECONDS)
-            if self._look():
-                self.hurry()
-
-    def _look(self) -> bool:
+    def look(self) -> None:
+        """Look whether others should be told other addresses than before."""
         told = tuple(told_addresses(self.listening, self._outside.interfaces()))
-        if told == self.told:
-            return False
-        self.told = told
-        self.changed.notify()
-        self.news.notify()
-        return True
+        if told != self.told:
+            self.told = told
+            self.changed.notify()
+            self.news.notify()
 
 
 async def _run_within(keeper: DeviceKeeper, splices: SpliceKeeper | None, scope: trio.CancelScope) -> None:

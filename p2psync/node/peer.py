@@ -23,6 +23,7 @@ from p2psync.node.links import UNHEARD, DeviceLinks, LinkOptions
 from p2psync.node.neighbours import Neighbours
 from p2psync.node.registry import DEVICE_NAME, RegisteredFolder, Registry
 from p2psync.node.relays import RelayKeeper
+from p2psync.node.roaming import Roaming
 from p2psync.node.running import Meeting, RunningFolder
 from p2psync.node.splicing import MeetingPoint
 from p2psync.node.surroundings import Surroundings
@@ -60,6 +61,18 @@ class Peer:
     def tasks(self) -> trio.Nursery:
         """Where long work of commands lives: it ends with the peer."""
         return self._nursery
+
+    def hurry(self) -> None:
+        """Try all relays and devices again now that cannot be reached."""
+        for keeper in self.keepers():
+            keeper.hurry()
+        self.links.hurry()
+
+    def probe(self) -> None:
+        """See whether the relays and devices that are linked still are."""
+        for keeper in self.keepers():
+            keeper.probe()
+        self.links.probe()
 
     def stop(self) -> None:
         """Ask whoever runs this peer to end it."""
@@ -210,6 +223,11 @@ async def open_peer(home: Home, surroundings: Surroundings, options: LinkOptions
             peer.links.names |= await workers.run(registry.device_names)
             nursery.start_soon(peer.keep_names)
             await peer.links.start()
+            roaming = Roaming(
+                surroundings.interfaces, surroundings.watch_network, look=peer.links.look, retry=peer.hurry,
+                doubt=peer.probe,
+            )  # fmt: skip
+            nursery.start_soon(roaming.run)
             for registered in await peer.registered():
                 await peer.start_folder(registered)
             if options.lan and peer.links.direct:

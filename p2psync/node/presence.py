@@ -54,6 +54,7 @@ class PresenceKeeping:
 
     async def run(self) -> None:
         """Until the link to the relay is lost, which ends it quietly: whoever serves the store says so."""
+        self._links.hurry()  # a device that could not be reached can be met here now
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._tell)

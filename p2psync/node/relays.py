@@ -21,7 +21,10 @@ from p2psync.seams import Clock, Randomness
 from p2psync.session.relay_link import RelayLink, open_relay_link
 
 BACKOFF_FIRST = 0.5
+BACKOFF_SHORT = 8.0
 BACKOFF_LAST = 60.0
+SHORT_TRIES = 75
+"""So many waits, some eight minutes, stay at 8 s: most outages are over by then, and should be so within seconds."""
 STEADY_SECONDS = 30.0
 """A link that lived this long was a success: the next wait starts from the beginning."""
 
@@ -32,19 +35,20 @@ Serve = Callable[[RelayLink], Awaitable[None]]
 
 
 class Backoff:
-    """Waiting times that double from 0.5 s to 60 s, each between half and the whole of its step."""
+    """Waiting times that double from 0.5 s to 8 s, and after a while to 60 s, each between half and the whole of its step."""
 
     def __init__(self, randomness: Randomness) -> None:
         self._randomness = randomness
         self.reset()
 
     def reset(self) -> None:
-        self._step = BACKOFF_FIRST
+        self._step, self._tries = BACKOFF_FIRST, 0
 
     def next(self) -> float:
         share = int.from_bytes(self._randomness.bytes(2), "big") / 0xFFFF
         wait = self._step * (0.5 + share / 2)
-        self._step = min(self._step * 2, BACKOFF_LAST)
+        self._tries += 1
+        self._step = min(self._step * 2, BACKOFF_SHORT if self._tries < SHORT_TRIES else BACKOFF_LAST)
         return wait
 
 
@@ -128,7 +132,7 @@ class RelayKeeper:
         while True:
             while not (self._attachments or self._waiting):
                 await self._news.wait()
-            started = trio.current_time()
+            started, self._hurried = trio.current_time(), False
             try:
                 async with open_relay_link(
                     self.url, network=self._network, clock=self._clock, randomness=self._randomness,
@@ -146,7 +150,7 @@ class RelayKeeper:
                 self._tell()
             if trio.current_time() - started >= STEADY_SECONDS:
                 backoff.reset()
-            await self._pause(backoff.next())
+            await self._pause(backoff)
 
     async def _use(self, link: RelayLink) -> None:
         self.error = None
@@ -184,12 +188,19 @@ class RelayKeeper:
         self._hurried = True
         self._tell()
 
-    async def _pause(self, seconds: float) -> None:
+    def probe(self) -> None:
+        """The network may have become another: see whether the link still carries."""
+        if self._link is not None:
+            self._link.probe()
+
+    async def _pause(self, backoff: Backoff) -> None:
         """Wait out the back-off; `hurry`, or somebody who asks for a link, cuts it short."""
-        waiting, self._hurried = self._waiting, False
-        with trio.move_on_after(seconds):
+        waiting = self._waiting
+        with trio.move_on_after(backoff.next()):
             while self._waiting <= waiting and not self._hurried:
                 await self._news.wait()
+        if self._hurried:
+            backoff.reset()
 
     def _tell(self) -> None:
         self._news.set()

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass, field
 
 from p2psync.net.addresses import FindInterfaces, interfaces
+from p2psync.net.changes import WatchNetwork, watch_network
 from p2psync.net.lan import OpenLan, open_lan
 from p2psync.net.network import Network, TcpNetwork
 from p2psync.net.proxy import ProxiedNetwork
@@ -28,6 +29,7 @@ class Surroundings:
     make_filesystem: MakeFilesystem = LocalFilesystem
     watcher: MakeWatcher = watch_tree
     interfaces: FindInterfaces = interfaces
+    watch_network: WatchNetwork = watch_network
     open_lan: OpenLan = open_lan
     relay_network: Network | None = None
     """How relays are reached, where that is another way: through a proxy."""

@@ -20,9 +20,11 @@ from p2psync.wire.faults import error_of, fault_of
 from p2psync.wire.messages import Bulk, Credit, Failure, Ping, Pong, Urgent
 from p2psync.wire.peer_messages import AnyMessage
 
-IDLE_SECONDS = 30
+IDLE_SECONDS = 15
 """A link that has been silent for this long asks for a sign of life: NATs forget idle connections after minutes."""
-DEAD_SECONDS = 90
+DEAD_SECONDS = 45
+PROBE_SECONDS = 5
+"""What the other end has for a sign of life when there is reason to doubt the link."""
 FAREWELL_SECONDS = 2
 
 Receive = Callable[[AnyMessage, bytes | bytearray], None]
@@ -40,6 +42,8 @@ class Link:
         self.outbox = Outbox(stream, self.conversation)
         self._windows = {lane: Window() for lane in Lane}
         self._heard_at = trio.current_time()
+        self._answer_due: float | None = None
+        self._probed = trio.Event()
         self._ended = trio.Event()
         self.error: P2psyncError | None = None
         """Why the link ended; None while it lives."""
@@ -67,6 +71,13 @@ class Link:
         """Queue a message; nothing happens when the link has ended."""
         if self.error is None:
             self.outbox.say(message)
+
+    def probe(self) -> None:
+        """Ask for a sign of life now: the link ends unless one comes within seconds. Asking twice asks once."""
+        if self._answer_due is None:
+            self._answer_due = trio.current_time() + PROBE_SECONDS
+            self.say(Ping())
+            self._probed.set()
 
     async def run(self, receive: Receive) -> None:
         """Carry the link until it ends. Returns then; `error` says why. Cancelling it ends it too."""
@@ -129,7 +140,7 @@ class Link:
             raise LinkLost(f"the link to {self._peer} broke") from None
         if not data:
             raise LinkLost(f"{self._peer} closed the link")
-        self._heard_at = trio.current_time()
+        self._heard_at, self._answer_due = trio.current_time(), None
         self.conversation.receive_data(data)
 
     def _sort(self, receive: Receive, message: AnyMessage, body: bytes | bytearray) -> None:
@@ -157,12 +168,16 @@ class Link:
 
     async def _keep_alive(self) -> None:
         while True:
-            now = trio.current_time()
+            now, due = trio.current_time(), self._answer_due
             if now - self._heard_at >= DEAD_SECONDS:
                 raise LinkLost(f"{self._peer} has been silent for {DEAD_SECONDS} seconds")
             if now - min(self._heard_at, self.outbox.sent_at) >= IDLE_SECONDS:
                 self.say(Ping())
-            await trio.sleep(IDLE_SECONDS / 2)
+            if due is not None and now >= due:
+                raise LinkLost(f"{self._peer} does not answer")
+            self._probed = trio.Event()
+            with trio.move_on_after(IDLE_SECONDS / 2 if due is None else due - now):
+                await self._probed.wait()
 
     def _end(self, error: P2psyncError) -> None:
         if self.error is None:

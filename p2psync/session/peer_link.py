@@ -92,6 +92,10 @@ class PeerLink:
         """Wait until the link is lost."""
         await self._link.ended()
 
+    def probe(self) -> None:
+        """There is reason to doubt the link: it ends unless the other device shows within seconds that it is there."""
+        self._link.probe()
+
     def end(self, reason: str) -> None:
         """Close the link soon; the other end is told why, everybody who uses it here gets LinkLost."""
         self._reason = self._reason or LinkLost(reason)

@@ -43,6 +43,7 @@ class PeerSessions:
         if held is not None and held.error is None:
             better = _RANKS[link.kind] - _RANKS[held.kind]
             if better < 0 or (not better and not newer_stays(held.dialler, link.dialler)):
+                held.probe()  # who dials may know better than we do that it is dead
                 link.end(_REPLACED)
                 raise LinkLost(_REPLACED)
             held.end(_REPLACED)

@@ -130,6 +130,10 @@ class RelayLink:
         """Throw the mailbox away with what is in it; one that is gone is no error."""
         await self._asker.ask(lambda request: CloseMailbox(request=request, nameplate=nameplate), Done)
 
+    def probe(self) -> None:
+        """There is reason to doubt the link: it ends unless the relay shows within seconds that it is there."""
+        self._link.probe()
+
     async def closed(self) -> None:
         """Wait until the link is lost."""
         await self._link.ended()

@@ -12,7 +12,7 @@ import trio
 from p2psync.errors import AccessRefused, LinkLost, NobodyReachable
 from p2psync.ids import FolderId
 from p2psync.net.urls import RelayUrl
-from p2psync.node.relays import BACKOFF_FIRST, BACKOFF_LAST, RelayKeeper
+from p2psync.node.relays import BACKOFF_FIRST, BACKOFF_LAST, BACKOFF_SHORT, SHORT_TRIES, RelayKeeper
 from p2psync.seams import SystemClock
 from p2psync.session.relay_link import RelayLink
 from tests.support.links import MemoryNetwork, SeededRandomness
@@ -57,12 +57,26 @@ async def test_tries_back_off_with_jitter_up_to_a_minute(autojump_clock: trio.ab
     network = CountingNetwork()
     async with keeping(network) as keeper:
         keeper.attach(FOLDER, never)
-        await trio.sleep(3600)
+        await trio.sleep(4 * 3600)
         assert not keeper.connected and keeper.error is not None and "nobody listens" in keeper.error
     waits = [later - earlier for earlier, later in itertools.pairwise(network.tries)]
     assert BACKOFF_FIRST / 2 <= waits[0] <= BACKOFF_FIRST
-    assert all(BACKOFF_LAST / 2 <= wait <= BACKOFF_LAST for wait in waits[8:])
-    assert len({round(wait, 3) for wait in waits[8:]}) > 20, "all devices must not come back at the same moment"
+    assert all(BACKOFF_SHORT / 2 <= wait <= BACKOFF_SHORT for wait in waits[8:SHORT_TRIES])
+    assert sum(waits[:SHORT_TRIES]) > 300, "an outage of minutes is over within seconds"
+    late = waits[SHORT_TRIES + 8 :]
+    assert all(BACKOFF_LAST / 2 <= wait <= BACKOFF_LAST for wait in late)
+    assert len({round(wait, 3) for wait in late}) > 20, "all devices must not come back at the same moment"
+
+
+async def test_after_a_hurry_tries_come_quickly_again(autojump_clock: trio.abc.Clock) -> None:
+    network = CountingNetwork()
+    async with keeping(network) as keeper:
+        keeper.attach(FOLDER, never)
+        await trio.sleep(4 * 3600)
+        before = len(network.tries)
+        keeper.hurry()
+        await trio.sleep(10)
+        assert len(network.tries) >= before + 4
 
 
 async def test_a_command_gives_up_within_seconds_and_says_why(autojump_clock: trio.abc.Clock) -> None:

@@ -20,7 +20,7 @@ from p2psync.sealed.keys import pack_key
 from p2psync.seams import SystemClock
 from p2psync.session.budget import Budget
 from p2psync.session.lanes import Window
-from p2psync.session.link import DEAD_SECONDS
+from p2psync.session.link import DEAD_SECONDS, PROBE_SECONDS
 from p2psync.session.outbox import Slices
 from p2psync.session.relay_link import RelayLink, open_relay_link
 from p2psync.session.remote import RemoteStore
@@ -157,6 +157,24 @@ async def test_a_silent_relay_is_given_up(autojump_clock: object, tmp_path: Path
                 await link.closed()
         assert isinstance(link.error, LinkLost)
         assert trio.current_time() - started <= 2 * DEAD_SECONDS
+
+
+async def test_a_link_in_doubt_answers_at_once_or_is_lost(autojump_clock: object, tmp_path: Path) -> None:
+    network = MemoryNetwork()
+    async with running_relay(tmp_path, network=network) as running, linked(network, running.url) as (link, store):
+        for _ in range(3):
+            link.probe()
+            with trio.move_on_after(2 * PROBE_SECONDS):
+                await link.closed()
+            assert link.error is None
+        await store.heads()
+        for stream in network.streams:  # bytes are taken and never come back
+            stream._in = type(stream._in)()
+        started = trio.current_time()
+        link.probe()
+        link.probe()
+        await link.closed()
+        assert trio.current_time() - started <= PROBE_SECONDS + 1
 
 
 async def _until_lost(store: RemoteStore) -> None:
