@@ -99,6 +99,72 @@ def one_lan() -> Iterator[tuple[str, str]]:
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
+@contextmanager
+def one_switch(count: int) -> Iterator[list[str]]:
+    """Hosts on one switch, 10.6.0.1 and on; host number n is at its port n."""
+    need_namespaces()
+    switch, *hosts = (f"p2psync-{os.getpid()}-{name}" for name in ("switch", *(f"host{n + 1}" for n in range(count))))
+    try:
+        for name in (switch, *hosts):
+            _ip(f"netns add {name}")
+            _ip(f"-n {name} link set lo up")
+        _ip(f"-n {switch} link add bridge0 type bridge")
+        _ip(f"-n {switch} link set bridge0 up")
+        for number, name in enumerate(hosts, 1):
+            _ip(f"link add eth0 netns {name} type veth peer name port{number} netns {switch}")
+            _ip(f"-n {switch} link set port{number} master bridge0")
+            _ip(f"-n {switch} link set port{number} up")
+            _ip(f"-n {name} addr add 10.6.0.{number}/24 dev eth0")
+            _ip(f"-n {name} link set eth0 up")
+        yield hosts
+    finally:
+        for name in (switch, *hosts):
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+@contextmanager
+def two_hosts() -> Iterator[tuple[str, str]]:
+    """Two hosts that nothing joins yet (see `wire`), with the congestion control of old: the kernel's own default."""
+    need_namespaces()
+    left, right = (f"p2psync-{os.getpid()}-far{side}" for side in ("left", "right"))
+    try:
+        for name in (left, right):
+            _ip(f"netns add {name}")
+            _ip(f"-n {name} link set lo up")
+            _run(*within(name), "sh", "-c", "echo reno > /proc/sys/net/ipv4/tcp_congestion_control")
+        yield left, right
+    finally:
+        for name in (left, right):
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+@contextmanager
+def silence(namespace: str, *directions: str) -> Iterator[None]:
+    """Packets of the host disappear without a word: `input`, `output`, or both."""
+    chains = "".join(
+        f'chain {each} {{ type filter hook {each} priority 0; {name} "lo" accept; drop; }}\n'
+        for each in directions
+        for name in ("iifname" if each == "input" else "oifname",)
+    )
+    _run(*within(namespace), "nft", "-f", "-", text=f"table inet silence {{\n{chains}}}\n")
+    try:
+        yield
+    finally:
+        _run(*within(namespace), "nft", "delete", "table", "inet", "silence")
+
+
+def move_host(namespace: str, address: str) -> None:
+    """The host loses its IPv4 addresses and gets another one."""
+    take_v4(namespace)
+    _ip(f"-n {namespace} addr add {address} dev eth0")
+
+
+def received_bytes(namespace: str) -> int:
+    """What the host's cable has brought since it was plugged in, headers included."""
+    command = [*within(namespace), "cat", "/sys/class/net/eth0/statistics/rx_bytes"]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def take_v4(namespace: str) -> None:
     """The host loses its IPv4 addresses and keeps the cable."""
     _ip(f"-n {namespace} -4 addr flush dev eth0")
