@@ -55,6 +55,7 @@ class Peer:
         self.neighbours = Neighbours(
             self.links, lambda: [folder.replica for folder in self.folders.values()], device.identity_key,
             open_lan=surroundings.open_lan, clock=surroundings.clock, randomness=surroundings.randomness,
+            workers=surroundings.workers,
         )  # fmt: skip
 
     @property

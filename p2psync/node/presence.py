@@ -33,8 +33,6 @@ from p2psync.vault.secrets import EpochSecret
 KEPT_SECONDS = 600
 REFRESH_SECONDS = 240.0
 """A statement is made anew before half of its time is over: one that is lost leaves no gap."""
-SKEW_SECONDS = 86_400
-"""Clocks of devices may differ by this much; older statements are not believed, whoever shows them."""
 
 
 class PresenceKeeping:
@@ -66,7 +64,8 @@ class PresenceKeeping:
             self.error = str(group.exceptions[0])
 
     async def _tell(self) -> NoReturn:
-        counter = 0
+        # Above what this device said when its clock may have been another: readers take no step back.
+        counter = await self._last_counter()
         while True:
             seen = self._links.changed.count
             counter = max(counter + 1, int(self._clock.now() * 1000))
@@ -85,6 +84,19 @@ class PresenceKeeping:
                 self.error = str(error)
             with trio.move_on_after(REFRESH_SECONDS):
                 await self._links.changed.wait(seen)
+
+    async def _last_counter(self) -> int:
+        secret, identity = self._replica.secrets.writing, self._device.identity_key
+        own = slot_id(secret, identity)
+        present = await self._slots.watch_slots(-1)
+        contents = [slot.content for slot in present.slots if slot.id == own]
+        return max((self._counter(secret, identity, content) for content in contents), default=0)
+
+    def _counter(self, secret: EpochSecret, identity: IdentityKey, content: bytes) -> int:
+        try:
+            return open_presence(self._replica.folder, secret, identity, content).counter
+        except (IntegrityError, PeerError):
+            return 0
 
     def _addresses(self) -> tuple[str, ...]:
         told = list(self._links.told)
@@ -105,7 +117,8 @@ class PresenceKeeping:
 
     def _believe(self, present: PresentSlots) -> None:
         table, folder = self._table(), self._replica.folder
-        now = self._clock.now()
+        here = {table[slot.id][1] for slot in present.slots if slot.id in table}
+        self._counters = {identity: counter for identity, counter in self._counters.items() if identity in here}
         for slot in present.slots:
             if slot.id not in table:
                 continue
@@ -114,7 +127,7 @@ class PresenceKeeping:
                 statement = open_presence(folder, secret, identity, slot.content)
             except (IntegrityError, PeerError):
                 continue  # another member wrote into this slot; what the right one wrote stands beside it
-            if statement.expiry + SKEW_SECONDS < now or statement.counter < self._counters.get(identity, 0):
+            if statement.counter < self._counters.get(identity, 0):
                 continue
             self._counters[identity] = statement.counter
             addresses = [address for address in map(parse_address, statement.addresses) if address is not None]

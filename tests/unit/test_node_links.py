@@ -21,6 +21,7 @@ from p2psync.node.links import DeviceLinks, LinkOptions
 from p2psync.node.pairings import resume_pairings
 from p2psync.node.peer import Peer, open_peer
 from p2psync.node.surroundings import Surroundings
+from p2psync.seams import Clock
 from p2psync.session.peer_link import open_peer_link
 from p2psync.vault.beacon import ANNOUNCEMENT_BYTES
 from tests.support.links import SeededRandomness
@@ -46,6 +47,14 @@ class CountingNetwork:
         return await self._inner.listen(host, port)
 
 
+class WrongClock:
+    def __init__(self, right: Clock, ahead: float) -> None:
+        self._right, self._ahead = right, ahead
+
+    def now(self) -> float:
+        return self._right.now() + self._ahead
+
+
 class LinkedWorld(World):
     """Devices that listen; `homes` are the addresses of their interfaces, which a test may change."""
 
@@ -55,13 +64,16 @@ class LinkedWorld(World):
         self.links = DIRECT
         self.dialled = 0
         self.ether: Ether | None = None
+        self.wrong: dict[str, float] = {}
+        """Seconds that a device's clock is ahead."""
 
     @asynccontextmanager
     async def device(self, name: str) -> AsyncIterator[Peer]:
         self._seed += 1
         network = CountingNetwork(self, self.addresses[name])
         surroundings = Surroundings(
-            network=network, relay_network=network, clock=self.clock, workers=self.workers,
+            network=network, relay_network=network, clock=WrongClock(self.clock, self.wrong.get(name, 0)),
+            workers=self.workers,
             randomness=SeededRandomness(self._seed),
             interfaces=lambda: [ipaddress.ip_interface(f"{self.addresses[name]}/32")],
         )  # fmt: skip
@@ -222,6 +234,58 @@ async def test_devices_on_a_lan_find_each_other_without_a_relay(
         assert (world.tree("b") / "at home").exists()
         (other,) = (await status(a))["folders"][0]["peers"]
         assert other["reached"] in ("lan", "direct")
+
+
+@pytest.mark.parametrize("years", [-1, 1])
+async def test_devices_on_a_lan_find_each_other_though_their_clocks_are_a_year_apart(
+    world: LinkedWorld, autojump_clock: trio.abc.Clock, years: int
+) -> None:
+    world.ether = Ether()
+    async with world.relay() as url, world.device("a") as a, world.device("b") as b:
+        await paired(world, a, b, url)
+        await in_sync(a, b)
+    world.wrong["b"] = years * 365 * 86_400
+    for blind in ("a", "b"):  # each must find the other: the other's own finding is put out of action
+        async with world.device("a") as a, world.device("b") as b:
+            finder, other = (b, a) if blind == "a" else (a, b)
+            other.links.whereabouts.heard = lambda *_: None  # type: ignore[method-assign]
+            await linked(a, b)
+            await in_sync(a, b)
+            (link,) = finder.links.sessions.links()
+            assert link.dialler == finder.device.identity_key
+
+
+@pytest.mark.parametrize("years", [-20, -1, 1, 20])
+async def test_a_statement_of_a_device_with_a_wrong_clock_is_believed(
+    world: LinkedWorld, autojump_clock: trio.abc.Clock, years: int
+) -> None:
+    world.wrong["b"] = years * 365 * 86_400.0
+    async with world.relay() as url, world.device("a") as a, world.device("b") as b:
+        await paired(world, a, b, url)
+        await in_sync(a, b)
+        for one, other in ((a, b), (b, a)):
+            with trio.fail_after(30):
+                while not one.links.whereabouts.present(other.device.identity_key):
+                    await trio.sleep(1)
+
+
+async def test_a_clock_put_right_does_not_make_a_device_unbelievable(
+    world: LinkedWorld, autojump_clock: trio.abc.Clock
+) -> None:
+    """It restarts within the life of its old statement, a year earlier than it said then, at another address."""
+    world.wrong["b"] = 365 * 86_400.0
+    async with world.relay() as url, world.device("a") as a:
+        async with world.device("b") as b:
+            await paired(world, a, b, url)
+            await in_sync(a, b)
+        world.wrong["b"] = 0
+        world.addresses["b"] = "10.0.9.2"
+        async with world.device("b") as b:
+            with trio.fail_after(30):
+                while not any(
+                    each.host == "10.0.9.2" for each in a.links.whereabouts.addresses(b.device.identity_key)
+                ):
+                    await trio.sleep(1)
 
 
 async def test_a_flood_of_false_announcements_costs_few_dials(

@@ -1,0 +1,53 @@
+"""Clocks that are wrong decide nothing: devices years apart pair, find each other, and sync both ways."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.namespaces import one_lan, within
+from tests.support.pairs import OPEN_LAN, reached
+from tests.support.processes import Machine, tree, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+def years(count: int) -> Sequence[str]:
+    """Put before a command line: its wall clock is so many years off, and goes on as fast as any."""
+    library = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+    if library is None:
+        pytest.skip("faketime is not installed (Debian: apt-get install faketime)")
+    # Waiting stands on the other clock, which nobody sets; file times are the file system's.
+    settings = {"FAKETIME_DONT_FAKE_MONOTONIC": 1, "NO_FAKE_STAT": 1, "FAKE_UTIME": 0, "FAKETIME": f"{count * 365:+d}d"}
+    return ("env", f"LD_PRELOAD={library}", *(f"{name}={value}" for name, value in settings.items()))
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
+    made = Machine(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize("off", [1, -20])
+def test_devices_years_apart_pair_find_each_other_and_sync(machine: Machine, off: int) -> None:
+    source, target = machine.directory / "a", machine.directory / "b"
+    source.mkdir()
+    (source / "first").write_bytes(os.urandom(200_000))
+    direct = ("--links", "direct", "--no-lan", "--listen", "127.0.0.1:0", "--json")
+    url = machine.relay("--open")
+    sharing = machine.device("a", "share", str(source), "--relay", url, *direct)
+    code = str(sharing.first_json(lambda line: "code" in line)["code"])
+    machine.wrapper = years(off)
+    machine.device("b", "join", str(target), "--relay", url, *direct, P2PSYNC_CODE=code)
+    wait_until(lambda: tree(target) == tree(source), "the first sync")
+    (target / "first").write_bytes(os.urandom(200_000))
+    (target / "second").write_text("from b")
+    wait_until(lambda: tree(target) == tree(source), "a change of b")
+    for name in ("a", "b"):
+        peer = reached(machine, name)
+        assert peer["reached"] in ("lan", "direct") and peer["reason"] is None
