@@ -13,7 +13,7 @@ from typing import NoReturn
 import trio
 
 from p2psync.errors import AccessRefused, IntegrityError, LinkLost, P2psyncError, PeerError, QuotaExceeded
-from p2psync.ids import IdentityKey
+from p2psync.ids import Ciphertext, IdentityKey
 from p2psync.net.addresses import Address, parse_address
 from p2psync.node.links import DeviceLinks
 from p2psync.replica.replica import Replica
@@ -92,7 +92,7 @@ class PresenceKeeping:
         contents = [slot.content for slot in present.slots if slot.id == own]
         return max((self._counter(secret, identity, content) for content in contents), default=0)
 
-    def _counter(self, secret: EpochSecret, identity: IdentityKey, content: bytes) -> int:
+    def _counter(self, secret: EpochSecret, identity: IdentityKey, content: Ciphertext) -> int:
         try:
             return open_presence(self._replica.folder, secret, identity, content).counter
         except (IntegrityError, PeerError):

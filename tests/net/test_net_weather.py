@@ -119,7 +119,9 @@ def test_silence_in_one_direction_and_sleep_are_noticed_in_time_and_overcome_at_
                 began = time.monotonic()
                 (source / "meanwhile a").write_text("a")
                 (mute / "meanwhile c").write_text("c")
-                wait_until(lambda: ways(machine, "a") <= {"unreachable", "store only"}, "both noticed", DEAD_SECONDS + 20)
+                wait_until(
+                    lambda: ways(machine, "a") <= {"unreachable", "store only"}, "both noticed", DEAD_SECONDS + 20
+                )
                 assert time.monotonic() - began < DEAD_SECONDS + IDLE_SECONDS
             os.kill(stopped.pid, signal.SIGCONT)
             wait_until(

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.namespaces import one_lan, within
-from tests.support.pairs import OPEN_LAN, reached
+from tests.support.pairs import reached
 from tests.support.processes import Machine, tree, wait_until
 
 pytestmark = pytest.mark.slow

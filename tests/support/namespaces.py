@@ -139,12 +139,13 @@ def two_hosts() -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def silence(namespace: str, *directions: str) -> Iterator[None]:
-    """Packets of the host disappear without a word: `input`, `output`, or both."""
+def silence(namespace: str, *directions: str, other: str = "0.0.0.0/0") -> Iterator[None]:
+    """Packets of the host from or to `other` disappear without a word: `input`, `output`, or both. IPv6 does anyway."""
     chains = "".join(
-        f'chain {each} {{ type filter hook {each} priority 0; {name} "lo" accept; drop; }}\n'
+        f'chain {each} {{ type filter hook {each} priority 0; {name} "lo" accept; ip {side} {other} drop; '
+        "meta nfproto ipv6 drop; }\n"
         for each in directions
-        for name in ("iifname" if each == "input" else "oifname",)
+        for name, side in (("iifname", "saddr") if each == "input" else ("oifname", "daddr"),)
     )
     _run(*within(namespace), "nft", "-f", "-", text=f"table inet silence {{\n{chains}}}\n")
     try:

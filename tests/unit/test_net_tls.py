@@ -15,6 +15,7 @@ from p2psync.crypto.signing import SigningKey
 from p2psync.errors import LinkLost, PeerError, UserError
 from p2psync.ids import RelayKey
 from p2psync.net import tls
+from p2psync.net.counting import CountedStream
 from p2psync.net.network import TcpNetwork, bound_port
 from p2psync.net.urls import RelayUrl, parse_relay_url, pin_of
 from tests.support.links import PIPE_BYTES, MemoryNetwork, SeededRandomness
@@ -76,6 +77,20 @@ async def test_wide_reads_keep_trios_stream_contract() -> None:
     assert await far.receive_some(1) == b""
     with pytest.raises(trio.ClosedResourceError):
         await near.receive_some(1)
+
+
+async def test_counted_streams_keep_trios_stream_contract() -> None:
+    async def pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        near, far = await memory_pair()
+        return CountedStream(near), CountedStream(far)
+
+    async def clogged_pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        near, far = await pair()
+        for end in (near, far):
+            await end.send_all(bytes(PIPE_BYTES))
+        return near, far
+
+    await trio.testing.check_two_way_stream(pair, clogged_pair)
 
 
 async def test_tls_streams_keep_trios_stream_contract() -> None:

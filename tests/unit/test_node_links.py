@@ -263,10 +263,9 @@ async def test_a_statement_of_a_device_with_a_wrong_clock_is_believed(
     async with world.relay() as url, world.device("a") as a, world.device("b") as b:
         await paired(world, a, b, url)
         await in_sync(a, b)
+        await trio.sleep(30)
         for one, other in ((a, b), (b, a)):
-            with trio.fail_after(30):
-                while not one.links.whereabouts.present(other.device.identity_key):
-                    await trio.sleep(1)
+            assert one.links.whereabouts.present(other.device.identity_key)
 
 
 async def test_a_clock_put_right_does_not_make_a_device_unbelievable(
@@ -281,11 +280,9 @@ async def test_a_clock_put_right_does_not_make_a_device_unbelievable(
         world.wrong["b"] = 0
         world.addresses["b"] = "10.0.9.2"
         async with world.device("b") as b:
-            with trio.fail_after(30):
-                while not any(
-                    each.host == "10.0.9.2" for each in a.links.whereabouts.addresses(b.device.identity_key)
-                ):
-                    await trio.sleep(1)
+            await trio.sleep(30)
+            told = a.links.whereabouts.addresses(b.device.identity_key)
+            assert "10.0.9.2" in {address.host for address in told}
 
 
 async def test_a_flood_of_false_announcements_costs_few_dials(
