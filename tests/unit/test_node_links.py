@@ -64,6 +64,7 @@ class LinkedWorld(World):
         self.links = DIRECT
         self.dialled = 0
         self.ether: Ether | None = None
+        self.listen: tuple[str, int] | None = ("", 0)
         self.wrong: dict[str, float] = {}
         """Seconds that a device's clock is ahead."""
 
@@ -79,7 +80,7 @@ class LinkedWorld(World):
         )  # fmt: skip
         if self.ether is not None:
             surroundings = replace(surroundings, open_lan=self.ether.on(self.addresses[name]))
-        options = LinkOptions(links=self.links, listen=("", 0), lan=self.ether is not None)
+        options = LinkOptions(links=self.links, listen=self.listen, lan=self.ether is not None)
         async with open_peer(Home(self.directory / f"home-{name}"), surroundings, options) as peer:
             await resume_pairings(peer)
             yield peer
@@ -123,6 +124,47 @@ async def test_two_devices_sync_directly_and_the_relay_gets_no_content(
         assert other["reached"] == "direct" and other["in_sync"] and other["reason"] is None
         assert other["sent_bytes"] > 500_000 > 20_000 > other["received_bytes"] and other["name"]
         assert a.links.connected() == b.links.connected() == 1
+
+
+async def test_status_says_since_when_and_how_fast_a_device_is_linked(
+    world: LinkedWorld, autojump_clock: trio.abc.Clock
+) -> None:
+    (world.tree("a") / "letter").write_bytes(CONTENT)
+    async with world.relay() as url, world.device("a") as a, world.device("b") as b:
+        began = world.clock.now()
+        await paired(world, a, b, url)
+        await in_sync(a, b)
+        (other,) = (await status(a))["folders"][0]["peers"]
+        assert int(began) <= other["since"] <= world.clock.now()
+        assert other["send_rate"] > 50_000 > other["receive_rate"] > 0
+        await trio.sleep(100)
+        (quiet,) = (await status(a))["folders"][0]["peers"]
+        assert quiet["since"] == other["since"] and quiet["send_rate"] < 1_000
+
+
+async def test_status_says_in_a_sentence_why_a_device_is_not_linked(
+    world: LinkedWorld, autojump_clock: trio.abc.Clock
+) -> None:
+    async def reason(peer: Peer) -> tuple[str, str]:
+        (other,) = (await status(peer))["folders"][0]["peers"]
+        return other["reached"], other["reason"]
+
+    world.listen = None
+    async with world.relay() as url, world.device("a") as a:
+        async with world.device("b") as b:
+            await paired(world, a, b, url)
+            await trio.sleep(30)
+            assert await reason(a) == ("unreachable", "it runs, but tells no address at which it can be dialled")
+        world.listen = ("", 0)
+        world.network.unreachable |= {"10.0.0.1", "10.0.0.2"}
+        async with world.device("b"):
+            await trio.sleep(60)
+            reached, sentence = await reason(a)
+            assert reached == "unreachable" and "10.0.0.2" in sentence
+    async with world.device("a") as a:
+        await trio.sleep(1000)
+        reached, sentence = await reason(a)
+        assert reached == "unreachable" and "has not been heard of since this device started" in sentence
 
 
 async def test_a_restarted_device_is_linked_again(world: LinkedWorld, autojump_clock: trio.abc.Clock) -> None:
