@@ -38,5 +38,6 @@ def join_in(
 
 def reached(machine: Machine, name: str) -> dict[str, Any]:
     """How the only other device of the only folder is reached, as status says it."""
-    peers: list[dict[str, Any]] = machine.status(name)["folders"][0]["peers"]
+    folders = machine.status(name)["folders"]
+    peers: list[dict[str, Any]] = folders[0]["peers"] if folders else []
     return peers[0] if peers else {"reached": "not known yet", "reason": None}
