@@ -25,6 +25,8 @@ from p2psync.replica.scanner import KINDS, fingerprint_of
 
 _NEW_DIRECTORY_MODE = 0o755
 """For a parent whose own record has not been applied yet."""
+_META_STEPS = frozenset({Step.META, Step.MOVE, Step.DIRECTORY})
+"""They set mode or time under the final name; a sync of the path covers its directory too."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,7 +92,8 @@ class Materialiser:
         self._context = context
         self._batch = context.catalog.intents.last_batch()
         self._unsynced: set[Path] = set()
-        """Directories whose renames of the last group are not durable yet."""
+        """What the last group changed and no sync has made durable yet: directories by their names, files by their mode
+        and time. A file's mode is no part of its directory: a lost one would come back as the user's change."""
         self._restricted: list[tuple[Path, Placed]] = []
         """Directories we may write into only until everything below them is in place."""
         self.opened: list[tuple[ChunkId, int, int]] = []
@@ -139,6 +142,7 @@ class Materialiser:
                 held = self._context.catalog.placed.get(path)
                 if held is not None and (held.kind, held.dot, held.vector) == (Kind.DIRECTORY, row.dot, {}):
                     self._context.filesystem.set_mode(path, row.mode)
+                    self._unsynced.add(path)
                     self._context.catalog.placed.put(row)
                     self._context.catalog.versions.check_need(path)
         self._restricted = []
@@ -162,15 +166,15 @@ class Materialiser:
         return True
 
     def _sync(self, temps: list[Path]) -> None:
-        """Make temps, and the renames of the last group, durable. A directory that is gone leaves it to its parent."""
+        """Make temps, and what the last group did, durable. A path that is gone leaves it to its parent."""
         filesystem = self._context.filesystem
-        directories = set()
+        changed = set()
         for path in self._unsynced:
             while path and filesystem.stat(path) is None:
                 path = path[:-1]
-            directories.add(path)
-        if temps or directories:
-            filesystem.sync([*temps, *sorted(directories)])
+            changed.add(path)
+        if temps or changed:
+            filesystem.sync([*temps, *sorted(changed)])
 
     def _intents(self, plan: Plan) -> list[Intent]:
         match plan.step:
@@ -236,7 +240,7 @@ class Materialiser:
                 row = replace(row, mode=row.mode | 0o700, vector={})
             context.catalog.placed.put(row, plan.rows or None)
         context.catalog.versions.check_need(plan.path)
-        self._unsynced.add(plan.path[:-1])
+        self._unsynced.add(plan.path if plan.step in _META_STEPS else plan.path[:-1])
         context.temps.discard(plan.path)
         return True
 

@@ -59,6 +59,10 @@ def _settle(context: Context, intent: Intent) -> None:
         _settle_as(context, path, intent.new, stat)
     elif shows_old or _between(stat, intent):
         _settle_as(context, path, intent.old, stat)
+    elif stat is None and _changes_kind(intent):
+        # The old had to go before the new could take the name. Nothing is placed now, so nobody deleted anything.
+        context.catalog.placed.forget(path)
+        context.catalog.versions.check_need(path)
 
 
 def _settle_as(context: Context, path: Path, row: Placed | None, stat: Stat | None) -> None:
@@ -92,6 +96,14 @@ def _is(stat: Stat, row: Placed | None) -> bool:
         return stat.mode & 0o777 in (row.mode, row.mode | 0o700)
     same_mode = row.kind is Kind.SYMLINK or stat.mode & 0o777 == row.mode
     return same_mode and fingerprint_of(stat).same_file(row.fingerprint)
+
+
+def _changes_kind(intent: Intent) -> bool:
+    """Whether a directory takes the place of something else, or the other way round: two steps instead of one."""
+    old, new = intent.old, intent.new
+    if old is None or new is None or not (old.live and new.live):
+        return False
+    return (old.kind is Kind.DIRECTORY) != (new.kind is Kind.DIRECTORY)
 
 
 def _between(stat: Stat | None, intent: Intent) -> bool:
