@@ -6,14 +6,17 @@ import itertools
 import os
 import random
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path as FilePath
 
 import pytest
 
+from p2psync.replica.filesystem import Kind, Path, is_temp_name
 from tests.support.devices import Device
 from tests.support.power import make_stage, photographs
+from tests.support.simulated_disk import SimulatedDisk
 
 pytestmark = pytest.mark.slow
+MINE = b"what the user wrote"
 
 
 def prepare(a: Device) -> None:
@@ -33,13 +36,14 @@ def _replace_link(a: Device) -> None:
 
 
 def _file_to_directory(a: Device) -> None:
-    (a.root / "file").unlink()
+    _file_to_empty_directory(a)
     a.write("file/inside", b"inside")
 
 
 def _file_to_empty_directory(a: Device) -> None:
-    (a.root / "file").unlink()
-    (a.root / "file").mkdir()
+    if (a.root / "file").is_file():
+        (a.root / "file").unlink()
+    (a.root / "file").mkdir(exist_ok=True)
 
 
 def _directory_to_file(a: Device) -> None:
@@ -64,13 +68,13 @@ OPERATIONS: dict[str, Callable[[Device], object]] = {
 }
 PAIRS = [(one, two) for one, two in itertools.permutations(OPERATIONS, 2)]
 EVERYDAY = [(name,) for name in OPERATIONS] + random.Random(7).sample(PAIRS, 4)
-"""All pairs take ten minutes: P2PSYNC_TEST_NIGHT=1 runs them."""
-WORKLOADS = [*((name,) for name in OPERATIONS), *PAIRS] if os.environ.get("P2PSYNC_TEST_NIGHT") else EVERYDAY
+"""All pairs take ten minutes: NIGHT_TESTS=1 runs them."""
+WORKLOADS = [*((name,) for name in OPERATIONS), *PAIRS] if os.environ.get("NIGHT_TESTS") else EVERYDAY
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=" + ".join)
 def test_a_power_cut_at_any_moment_tears_nothing_and_publishes_nothing(
-    tmp_path: Path, workload: tuple[str, ...]
+    tmp_path: FilePath, workload: tuple[str, ...]
 ) -> None:
     def change(a: Device) -> None:
         for name in workload:
@@ -89,6 +93,54 @@ def test_a_power_cut_at_any_moment_tears_nothing_and_publishes_nothing(
             stage.put_catalog(photograph.catalog)
             assert stage.run_b(disk) == length, photograph.where
             assert disk.tree() == new, photograph.where
+
+
+Interference = Callable[[SimulatedDisk, Path], object]
+INTERFERENCES: dict[str, Interference] = {
+    "overwritten": lambda disk, path: disk.overwrite(path, MINE),
+    "saved anew": lambda disk, path: disk.save(path, MINE),
+    "deleted": lambda disk, path: disk.unlink(path),
+}
+
+
+@pytest.mark.parametrize("interference", INTERFERENCES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_what_the_user_does_at_any_moment_of_a_change_is_kept(
+    tmp_path: FilePath, operation: str, interference: str
+) -> None:
+    stage = make_stage(tmp_path, prepare, OPERATIONS[operation])
+    before, catalog = stage.disk.copy(), stage.catalog_files()
+    old = {content for _, content, _ in before.tree().values()}
+    fresh = {content for kind, content, _ in stage.a.tree().values() if kind == "file" and content not in old}
+    moment, reached = 0, True
+    while reached:
+        disk = before.copy()
+        stage.put_catalog(catalog)
+        hook = _Once(disk, moment, INTERFERENCES[interference])
+        disk.before = hook
+        stage.run_b(disk)
+        reached, shown = hook.count > moment, disk.tree()
+        if interference != "deleted":
+            wanted = fresh | ({MINE} if hook.done else set())
+            assert wanted <= {content for _, content, _ in shown.values()}, (hook.done, sorted(shown))
+        assert not any(name.rpartition("/")[2].startswith(".p2psync.") for name in shown), (hook.done, sorted(shown))
+        moment += 1
+    assert moment > 1
+
+
+class _Once:
+    """Interferes ahead of one change, at the path it is about, if a file stands there."""
+
+    def __init__(self, disk: SimulatedDisk, moment: int, interference: Interference) -> None:
+        self._disk, self._moment, self._interference = disk, moment, interference
+        self.count, self.done = 0, ""
+
+    def __call__(self, operation: str, path: Path) -> None:
+        self.count += 1
+        stat = self._disk.stat(path) if self.count == self._moment + 1 else None
+        if stat is not None and stat.kind is Kind.FILE and path[0] != b".p2psync" and not is_temp_name(path[-1]):
+            self._interference(self._disk, path)
+            self.done = f"ahead of {operation} {path}"
 
 
 def _whole(seen: tuple[str, bytes, int], *trees: dict[str, tuple[str, bytes, int]]) -> bool:

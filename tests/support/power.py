@@ -73,10 +73,18 @@ class Stage:
         return run(self._run_b, disk)
 
     async def _run_b(self, disk: SimulatedDisk) -> int:
-        async with self.b.running(self.store, make_filesystem=lambda root: disk, watcher=still_watcher) as replica:  # type: ignore[arg-type]
+        store = await _copy_of(self.store)  # what this run publishes is no news for the next
+        async with self.b.running(store, make_filesystem=lambda root: disk, watcher=still_watcher) as replica:  # type: ignore[arg-type]
             await converge(replica, seconds=600)
             context = replica._context
             return context.catalog.feeds.state(context.own_feed).seq
+
+
+async def _copy_of(store: MemoryStore) -> MemoryStore:
+    copied = MemoryStore(clock=SystemClock())
+    keys = [listed.key for listed in await store.list("", limit=1 << 30)]
+    await copied.put([(key, await store.get(key)) for key in keys])
+    return copied
 
 
 def run(main: Callable[..., object], *arguments: object) -> object:  # type: ignore[type-arg]
@@ -96,7 +104,8 @@ def make_stage(directory: Path, prepare: Callable[[Device], None], change: Calla
             await b.admitted_by(first)
             stage.disk.load(b.root)
             await converge(first, seconds=600)
-            await stage._run_b(stage.disk)
+            async with b.running(store, make_filesystem=lambda root: stage.disk, watcher=still_watcher) as second:  # type: ignore[arg-type]
+                await converge(second, seconds=600)
             change(a)
             await converge(first, seconds=600)
 

@@ -85,6 +85,9 @@ class SimulatedDisk:
             queue += below
         return SimulatedDisk({number: node for number, node in nodes.items() if number in reachable})
 
+    def copy(self) -> SimulatedDisk:
+        return self.after_power_cut(self.pending)
+
     def make_all_durable(self) -> None:
         self._make_durable(lambda change: True)
 
