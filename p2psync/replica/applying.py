@@ -59,7 +59,7 @@ class Applying:
             context.rescan(set(context.dirty))
             if progress:
                 continue
-            self.busy = False
+            self.busy = interrupted  # what a refusing disk left half done is not done
             context.changed.notify()
             with trio.move_on_after(wait if wait is not None else float("inf")):
                 await context.work_arrived.wait(seen)

@@ -72,6 +72,7 @@ class Assembler:
             assembly.missing = set(range(len(assembly.chunks)))
             with self._set_aside_if_refused(assembly):
                 self._begun.append(assembly)
+                self._discard_if_spoiled(plan.path)
                 temp = self._context.filesystem.temp_stat(plan.path)
                 if temp is not None and not self._continues(assembly, temp.inode):
                     self._resume(assembly)
@@ -80,6 +81,12 @@ class Assembler:
                 for index in assembly.missing:
                     self.wanted.setdefault(assembly.chunks[index][0], []).append((assembly, index))
         return done
+
+    def _discard_if_spoiled(self, path: Path) -> None:
+        if path in self._context.spoiled:
+            self._context.filesystem.remove_temp(path)
+            self._unfinished.pop(path, None)
+            self._context.spoiled.discard(path)
 
     def leave(self) -> None:
         """Remember what is not complete, so that the next batch need not read and hash it again."""

@@ -92,6 +92,9 @@ class Context:
     dirty: set[Path] = field(default_factory=set)
     temps: set[Path] = field(default_factory=set)
     """Paths that have or may have a temp file: those nobody needs any more are removed between rounds."""
+    spoiled: set[Path] = field(default_factory=set)
+    """Paths whose temp was part of a sync that failed. The kernel takes pages it could not write for clean, so a later
+    sync would succeed and prove nothing: such a temp is written anew."""
     refused: dict[Path, str] = field(default_factory=dict)
     """Queued paths that could not be brought to the disk in the latest round, with the reason."""
     trouble: dict[str, str] = field(default_factory=dict)

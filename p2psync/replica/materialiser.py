@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from p2psync.catalog.intents import DELETE, MOVE, WRITE, Intent
 from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
+from p2psync.errors import StorageError
 from p2psync.ids import ChunkId, RecordHash
 from p2psync.index.paths import Path
 from p2psync.index.versions import Dot, Kind, Vector, Version
@@ -121,7 +122,7 @@ class Materialiser:
         """Bring a group into place; returns how many succeeded. Temps of WRITE and LINK plans are complete."""
         context = self._context
         plans = [plan for plan in plans if self._temp_is_right(plan)]
-        self._sync([temp_path(plan.path) for plan in plans if plan.step in (Step.WRITE, Step.LINK)])
+        self._sync([plan.path for plan in plans if plan.step in (Step.WRITE, Step.LINK)])
         self._batch += 1
         with context.catalog.transaction():
             context.catalog.intents.clear(self._batch - 1)
@@ -165,16 +166,21 @@ class Materialiser:
             filesystem.remove_temp(plan.path)
         return True
 
-    def _sync(self, temps: list[Path]) -> None:
-        """Make temps, and what the last group did, durable. A path that is gone leaves it to its parent."""
+    def _sync(self, written: list[Path]) -> None:
+        """Make the temps of `written`, and what the last group did, durable. A path that is gone leaves it to its parent."""
         filesystem = self._context.filesystem
         changed = set()
         for path in self._unsynced:
             while path and filesystem.stat(path) is None:
                 path = path[:-1]
             changed.add(path)
-        if temps or changed:
-            filesystem.sync([*temps, *sorted(changed)])
+        if not (written or changed):
+            return
+        try:
+            filesystem.sync([*map(temp_path, written), *sorted(changed)])
+        except StorageError:
+            self._context.spoiled |= set(written)
+            raise
 
     def _intents(self, plan: Plan) -> list[Intent]:
         match plan.step:

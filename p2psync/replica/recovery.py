@@ -24,16 +24,16 @@ def recover(context: Context) -> int:
     with context.tree, context.catalog.transaction():
         for intent in intents:
             _settle(context, intent)
-    # What a killed process renamed is visible, but a power cut could still undo it: the intent goes only after a sync.
-    places = {_nearest_directory(context, intent.path) for intent in intents}
+    # What a killed process renamed or changed is visible, but a power cut could still undo it: a sync comes first.
+    places = {_nearest(context, intent.path) for intent in intents}
     if places:
         context.filesystem.sync(sorted(places))
         context.catalog.intents.clear(context.catalog.intents.last_batch())
     return len(intents)
 
 
-def _nearest_directory(context: Context, path: Path) -> Path:
-    path = path[:-1]
+def _nearest(context: Context, path: Path) -> Path:
+    """The path itself, or the directory above it that is there."""
     while path and context.filesystem.stat(path) is None:
         path = path[:-1]
     return path

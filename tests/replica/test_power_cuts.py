@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import random
@@ -141,6 +142,51 @@ class _Once:
         if stat is not None and stat.kind is Kind.FILE and path[0] != b".p2psync" and not is_temp_name(path[-1]):
             self._interference(self._disk, path)
             self.done = f"ahead of {operation} {path}"
+
+
+REFUSALS = {"full": errno.ENOSPC, "read-only": errno.EROFS, "input/output error": errno.EIO}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("operation", ["create large", "edit", "edit large", "delete", "move directory", "mode"])
+def test_a_disk_that_refuses_keeps_the_old_and_goes_on_by_itself(
+    tmp_path: FilePath, operation: str, refusal: str
+) -> None:
+    stage = make_stage(tmp_path, prepare, OPERATIONS[operation])
+    before, catalog = stage.disk.copy(), stage.catalog_files()
+    old, new, length = stage.disk.tree(), stage.a.tree(), stage.run_length()
+    moment, reached = 0, True
+    while reached:
+        disk = before.copy()
+        stage.put_catalog(catalog)
+        hook = _Refusing(disk, moment, REFUSALS[refusal], lambda seen: _whole(seen, old, new))
+        disk.before = hook
+        assert stage.run_b(disk) == length, hook.refused
+        reached = hook.count > moment
+        assert disk.tree() == new, hook.refused
+        # What a failed sync left behind must not count as durable because a later one succeeds.
+        left = disk.after_power_cut([])
+        assert stage.run_b(left) == length and left.tree() == new, hook.refused
+        moment += 1
+    assert moment > 1
+
+
+class _Refusing:
+    """Refuses change number `moment` and the one after; what stands under final names is whole all the while."""
+
+    def __init__(
+        self, disk: SimulatedDisk, moment: int, refusal: int, whole: Callable[[tuple[str, bytes, int]], bool]
+    ) -> None:
+        self._disk, self._moment, self._refusal, self._whole = disk, moment, refusal, whole
+        self.count, self.refused = 0, ""
+
+    def __call__(self, operation: str, path: Path) -> None:
+        self.count += 1
+        if self.count in (self._moment + 1, self._moment + 2):
+            for name, seen in self._disk.tree().items():
+                assert name.rpartition("/")[2].startswith(".p2psync.") or self._whole(seen), (operation, name)
+            self.refused += f"{operation} {path} "
+            raise OSError(self._refusal, os.strerror(self._refusal))
 
 
 def _whole(seen: tuple[str, bytes, int], *trees: dict[str, tuple[str, bytes, int]]) -> bool:

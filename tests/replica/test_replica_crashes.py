@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+from p2psync.net.workers import InlineWorkers
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
 from tests.support.crashing import CrashingFilesystem, Killed
 from tests.support.devices import Device, converge
+from tests.support.power import still_watcher
 
 pytestmark = pytest.mark.slow
 
@@ -38,23 +41,25 @@ def change(a: Device) -> None:
     a.write("fresh/deep/file", os.urandom(200_000))
 
 
-async def test_a_crash_at_any_step_is_finished_at_the_next_start(tmp_path: Path) -> None:
+async def test_a_crash_at_any_step_is_finished_at_the_next_start(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
     step, crashed = 0, True
     while crashed:
         directory = tmp_path / str(step)
         store = MemoryStore(clock=SystemClock())
-        a, b = Device(directory / "a", 1), Device(directory / "b", 2)
+        a, b = (Device(directory / name, seed, workers=InlineWorkers()) for seed, name in enumerate("ab", 1))
         a.found()
         prepare(a)
-        async with a.running(store) as first:
+        async with a.running(store, watcher=still_watcher) as first:
             await b.admitted_by(first)
-            async with b.running(store) as second:
-                await converge(first, second)
+            async with b.running(store, watcher=still_watcher) as second:
+                await converge(first, second, seconds=600)
             change(a)
-            await converge(first)
+            await converge(first, seconds=600)
             crashed = await run_until_it_dies(b, store, step // 2, after=bool(step % 2))
-            async with b.running(store) as second:
-                await converge(first, second)
+            async with b.running(store, watcher=still_watcher) as second:
+                await converge(first, second, seconds=600)
         where = f"{'after' if step % 2 else 'before'} change {step // 2}"
         assert b.tree() == a.tree(), where
         assert a.tree()["edited"][1].startswith(b"new") and "deleted" not in a.tree(), where
@@ -73,8 +78,8 @@ async def run_until_it_dies(b: Device, store: MemoryStore, at: int, after: bool)
         return disks[-1]
 
     try:
-        with trio.fail_after(30):
-            async with b.running(store, make_filesystem=make) as replica:  # type: ignore[arg-type]
+        with trio.fail_after(600):
+            async with b.running(store, make_filesystem=make, watcher=still_watcher) as replica:  # type: ignore[arg-type]
                 await replica.rescan()
                 await replica.in_sync()
     except BaseExceptionGroup as group:

@@ -19,7 +19,7 @@ from p2psync.replica.watcher import ManualWatcher, Watcher
 from p2psync.seams import SystemClock, Workers
 from p2psync.store.memory import MemoryStore
 from tests.support.devices import Device, converge
-from tests.support.simulated_disk import Change, SimulatedDisk
+from tests.support.simulated_disk import NAMES, Change, SimulatedDisk
 
 DATABASE = ("", "-wal")
 
@@ -118,12 +118,12 @@ def survivors(pending: list[Change], dice: random.Random, extra: int = 2) -> Ite
     """Which pending changes outlive the power cut: none, all, what a journal keeps, all but one, and at random."""
     yield []
     yield pending
-    names = [change for change in pending if change.names]
-    bytes_only = [change for change in pending if not change.names]
+    names = [change for change in pending if change.what == NAMES]
+    bytes_only = [change for change in pending if change.what != NAMES]
     for count in range(len(names)):
         kept = {id(change) for change in (*names[: count + 1],)}
         yield [change for change in pending if id(change) in kept]
-        yield [change for change in pending if id(change) in kept or not change.names]
+        yield [change for change in pending if id(change) in kept or change.what != NAMES]
     for lost in bytes_only:
         yield [change for change in pending if change is not lost]
     for _ in range(extra if len(pending) > 1 else 0):
@@ -154,4 +154,3 @@ def photographs(stage: Stage, dice: random.Random) -> list[Photograph]:
     stage.disk.before = lambda operation, path: None
     stage.put_catalog(start)
     return taken
-

@@ -23,6 +23,7 @@ from p2psync.replica.filesystem import (
     Path,
     Stat,
     not_durable,
+    stat_of,
     temp_path,
     translated,
 )
@@ -30,6 +31,7 @@ from p2psync.replica.filesystem import (
 ROOT = 2
 DEVICE = 7
 BLOCK = 4096
+NAMES, CONTENT, META = "names", "content", "meta"
 Nodes = dict[int, "Node"]
 
 
@@ -46,12 +48,15 @@ class Node:
 
 @dataclass(slots=True)
 class Change:
-    """`places`: the inodes of which one's sync makes it durable. `names`: of directories, which a journal keeps in order."""
+    """`places`: the inodes of which one's sync makes it durable."""
 
     apply: Callable[[Nodes], None]
     places: tuple[int, ...]
-    names: bool
+    what: str
+    """NAMES of directories, which a journal keeps in order; CONTENT of files; their mode and time (META)."""
     durable: bool = False
+    doomed: bool = False
+    """A sync of it has failed: readers go on seeing it, no later sync brings it to the disk, as on Linux."""
 
 
 @dataclass
@@ -70,7 +75,7 @@ class SimulatedDisk:
     @property
     def pending(self) -> Sequence[Change]:
         """What a power cut may undo, oldest first."""
-        return [change for change in self._pending if not change.durable]
+        return [change for change in self._pending if not (change.durable or change.doomed)]
 
     def after_power_cut(self, survivors: Iterable[Change]) -> SimulatedDisk:
         chosen, nodes = {id(change) for change in survivors}, copy.deepcopy(self._kept)
@@ -93,13 +98,15 @@ class SimulatedDisk:
 
     def _make_durable(self, which: Callable[[Change], bool]) -> None:
         for change in self._pending:
-            change.durable = change.durable or which(change)
-        while self._pending and self._pending[0].durable:
-            self._pending.pop(0).apply(self._kept)
+            change.durable = change.durable or (which(change) and not change.doomed)
+        while self._pending and (self._pending[0].durable or self._pending[0].doomed):
+            change = self._pending.pop(0)
+            if change.durable:
+                change.apply(self._kept)
 
-    def _do(self, apply: Callable[[Nodes], None], *places: int, names: bool = True) -> None:
+    def _do(self, apply: Callable[[Nodes], None], *places: int, what: str = NAMES) -> None:
         apply(self.nodes)
-        self._pending.append(Change(apply, places, names))
+        self._pending.append(Change(apply, places, what))
 
     def _now(self) -> int:
         self._tick += 1_000_000
@@ -113,15 +120,13 @@ class SimulatedDisk:
             here = tuple(part for part in os.path.relpath(directory, os.fsencode(root)).split(b"/") if part != b".")
             for name in names + files:
                 real, path = os.path.join(directory, name), (*here, name)
-                if os.path.islink(real):
-                    self._create(path, Node(Kind.SYMLINK, 0o777, self._now(), self._now(), target=os.readlink(real)))
-                elif os.path.isdir(real):
-                    self._create(path, Node(Kind.DIRECTORY, os.lstat(real).st_mode & 0o777, self._now(), self._now()))
-                else:
-                    status, data = os.lstat(real), bytearray(FilePath(os.fsdecode(real)).read_bytes())
-                    self._create(
-                        path, Node(Kind.FILE, status.st_mode & 0o777, status.st_mtime_ns, self._now(), data=data)
-                    )
+                status = stat_of(os.lstat(real))
+                node = Node(status.kind, status.mode & 0o777, status.mtime_ns, self._now())
+                if status.kind is Kind.SYMLINK:
+                    node.target = os.readlink(real)
+                elif status.kind is Kind.FILE:
+                    node.data += FilePath(os.fsdecode(real)).read_bytes()
+                self._create(path, node)
         self.make_all_durable()
 
     def save(self, path: Path, data: bytes) -> None:
@@ -134,7 +139,7 @@ class SimulatedDisk:
     def overwrite(self, path: Path, data: bytes) -> None:
         """In place, as a log or a database is written."""
         number, now = self._number(path), self._now()
-        self._do(lambda nodes: _overwrite(nodes, number, data, now), number, names=False)
+        self._do(lambda nodes: _overwrite(nodes, number, data, now), number, what=CONTENT)
         self.make_all_durable()
 
     def unlink(self, path: Path) -> None:
@@ -364,18 +369,22 @@ class SimulatedDisk:
             for name, value in values.items() if number in nodes else ():
                 setattr(nodes[number], name, value)
 
-        self._do(apply, number, names=False)
+        self._do(apply, number, what=META)
 
     def sync(self, paths: Sequence[Path]) -> None:
+        numbers = {self._number(path) for path in (*paths, *(path[:-1] for path in paths if path))}
+        chosen = [change for change in self._pending if numbers.intersection(change.places)]
         try:
             self.before("sync", paths[0] if paths else ())
         except OSError as error:
+            for change in chosen:
+                change.doomed = change.what == CONTENT and not change.durable
             raise not_durable(error) from error
         if len(paths) >= SYNCFS_FROM:
             self.make_all_durable()
             return
-        numbers = {self._number(path) for path in (*paths, *(path[:-1] for path in paths if path))}
-        self._make_durable(lambda change: bool(numbers.intersection(change.places)))
+        named = {id(change) for change in chosen}
+        self._make_durable(lambda change: id(change) in named)
 
 
 @dataclass(slots=True)
@@ -409,12 +418,12 @@ class SimulatedFile:
 
     def _write(self, part: bytes, offset: int) -> None:
         number, now = self.number, self.disk._now()
-        self.disk._do(lambda nodes: _write_at(nodes, number, part, offset, now), number, names=False)
+        self.disk._do(lambda nodes: _write_at(nodes, number, part, offset, now), number, what=CONTENT)
 
     @translated
     def truncate(self, size: int) -> None:
         number, now = self.number, self.disk._now()
-        self.disk._do(lambda nodes: _truncate(nodes, number, size, now), number, names=False)
+        self.disk._do(lambda nodes: _truncate(nodes, number, size, now), number, what=CONTENT)
 
     def set_meta(self, mode: int, mtime_ns: int) -> None:
         self.disk._set(self.number, mode=mode & MODE_MASK, mtime=mtime_ns, ctime=self.disk._now())
