@@ -19,7 +19,8 @@ from p2psync.replica.watcher import ManualWatcher, Watcher
 from p2psync.seams import SystemClock, Workers
 from p2psync.store.memory import MemoryStore
 from tests.support.devices import Device, converge
-from tests.support.simulated_disk import NAMES, Change, SimulatedDisk
+from tests.support.simulated_disk import SimulatedDisk
+from tests.support.simulated_nodes import NAMES, Change
 
 DATABASE = ("", "-wal")
 

@@ -27,36 +27,10 @@ from p2psync.replica.filesystem import (
     temp_path,
     translated,
 )
+from tests.support.simulated_nodes import CONTENT, META, NAMES, Change, Node, Nodes, SimulatedFile, overwrite
 
 ROOT = 2
 DEVICE = 7
-BLOCK = 4096
-NAMES, CONTENT, META = "names", "content", "meta"
-Nodes = dict[int, "Node"]
-
-
-@dataclass(slots=True)
-class Node:
-    kind: Kind
-    mode: int
-    mtime: int
-    ctime: int
-    data: bytearray = field(default_factory=bytearray)
-    target: bytes = b""
-    entries: dict[bytes, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Change:
-    """`places`: the inodes of which one's sync makes it durable."""
-
-    apply: Callable[[Nodes], None]
-    places: tuple[int, ...]
-    what: str
-    """NAMES of directories, which a journal keeps in order; CONTENT of files; their mode and time (META)."""
-    durable: bool = False
-    doomed: bool = False
-    """A sync of it has failed: readers go on seeing it, no later sync brings it to the disk, as on Linux."""
 
 
 @dataclass
@@ -104,11 +78,11 @@ class SimulatedDisk:
             if change.durable:
                 change.apply(self._kept)
 
-    def _do(self, apply: Callable[[Nodes], None], *places: int, what: str = NAMES) -> None:
+    def do(self, apply: Callable[[Nodes], None], *places: int, what: str = NAMES) -> None:
         apply(self.nodes)
         self._pending.append(Change(apply, places, what))
 
-    def _now(self) -> int:
+    def now(self) -> int:
         self._tick += 1_000_000
         return self._tick
 
@@ -121,7 +95,7 @@ class SimulatedDisk:
             for name in names + files:
                 real, path = os.path.join(directory, name), (*here, name)
                 status = stat_of(os.lstat(real))
-                node = Node(status.kind, status.mode & 0o777, status.mtime_ns, self._now())
+                node = Node(status.kind, status.mode & 0o777, status.mtime_ns, self.now())
                 if status.kind is Kind.SYMLINK:
                     node.target = os.readlink(real)
                 elif status.kind is Kind.FILE:
@@ -133,13 +107,13 @@ class SimulatedDisk:
         """What most editors do: a new file takes the name."""
         parent, name = self._parent(path)
         self._unlink(parent, name)
-        self._create(path, Node(Kind.FILE, 0o644, self._now(), self._now(), data=bytearray(data)))
+        self._create(path, Node(Kind.FILE, 0o644, self.now(), self.now(), data=bytearray(data)))
         self.make_all_durable()
 
     def overwrite(self, path: Path, data: bytes) -> None:
         """In place, as a log or a database is written."""
-        number, now = self._number(path), self._now()
-        self._do(lambda nodes: _overwrite(nodes, number, data, now), number, what=CONTENT)
+        number, now = self._number(path), self.now()
+        self.do(lambda nodes: overwrite(nodes, number, data, now), number, what=CONTENT)
         self.make_all_durable()
 
     def unlink(self, path: Path) -> None:
@@ -200,7 +174,7 @@ class SimulatedDisk:
                 nodes[number] = copy.deepcopy(node)
                 nodes[parent].entries[name] = number
 
-        self._do(apply, parent)
+        self.do(apply, parent)
         return number
 
     def _unlink(self, parent: int, name: bytes) -> None:
@@ -213,14 +187,14 @@ class SimulatedDisk:
             del nodes[parent].entries[name]
             nodes.pop(number, None)
 
-        self._do(apply, parent)
+        self.do(apply, parent)
 
     def _rename(self, source: tuple[int, bytes], target: tuple[int, bytes]) -> None:
         if target[1] in self.nodes[target[0]].entries:
             raise FileExistsError(errno.EEXIST, "something is there already", target[1])
         if source[1] not in self.nodes[source[0]].entries:
             raise FileNotFoundError(errno.ENOENT, "not there", source[1])
-        now = self._now()
+        now = self.now()
 
         def apply(nodes: Nodes) -> None:
             if source[0] not in nodes or target[0] not in nodes or source[1] not in nodes[source[0]].entries:
@@ -230,7 +204,7 @@ class SimulatedDisk:
             if number in nodes:
                 nodes[number].ctime = now
 
-        self._do(apply, source[0], target[0])
+        self.do(apply, source[0], target[0])
 
     # The seam.
 
@@ -247,16 +221,16 @@ class SimulatedDisk:
         number = self._number(path)
         if self.nodes[number].kind is not Kind.DIRECTORY:
             raise NotADirectoryError(errno.ENOTDIR, "no directory", path[-1])
-        return [(name, self._stat(below)) for name, below in sorted(self.nodes[number].entries.items())]
+        return [(name, self.stat_number(below)) for name, below in sorted(self.nodes[number].entries.items())]
 
-    def _stat(self, number: int) -> Stat:
+    def stat_number(self, number: int) -> Stat:
         node = self.nodes[number]
         size = len(node.data) if node.kind is Kind.FILE else len(node.target)
         return Stat(node.kind, DEVICE, number, size, node.mtime, node.ctime, node.mode)
 
     def stat(self, path: Path) -> Stat | None:
         try:
-            return self._stat(self._number(path))
+            return self.stat_number(self._number(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -285,7 +259,7 @@ class SimulatedDisk:
     @translated
     def _make_temp(self, path: Path) -> None:
         self.before("open_temp", path)
-        self._create(temp_path(path), Node(Kind.FILE, 0o600, self._now(), self._now()))
+        self._create(temp_path(path), Node(Kind.FILE, 0o600, self.now(), self.now()))
 
     @translated
     def remove_temp(self, path: Path) -> None:
@@ -297,7 +271,7 @@ class SimulatedDisk:
     @translated
     def make_temp_symlink(self, path: Path, target: bytes) -> None:
         self.before("make_temp_symlink", path)
-        self._create(temp_path(path), Node(Kind.SYMLINK, 0o777, self._now(), self._now(), target=target))
+        self._create(temp_path(path), Node(Kind.SYMLINK, 0o777, self.now(), self.now(), target=target))
 
     @translated
     def place_new(self, path: Path) -> None:
@@ -313,7 +287,7 @@ class SimulatedDisk:
     def move_to_temp(self, path: Path) -> Stat:
         self.before("move_to_temp", path)
         self._rename(self._parent(path), self._parent(temp_path(path)))
-        return self._stat(self._number(temp_path(path)))
+        return self.stat_number(self._number(temp_path(path)))
 
     @translated
     def exchange(self, path: Path) -> Stat:
@@ -322,7 +296,7 @@ class SimulatedDisk:
         for each in (name, temp):
             if each not in self.nodes[parent].entries:
                 raise FileNotFoundError(errno.ENOENT, "not there", each)
-        now = self._now()
+        now = self.now()
 
         def apply(nodes: Nodes) -> None:
             entries = nodes[parent].entries if parent in nodes else {}
@@ -331,8 +305,8 @@ class SimulatedDisk:
                 for each in (entries[name], entries[temp]):
                     nodes[each].ctime = now
 
-        self._do(apply, parent)
-        return self._stat(self._number(temp_path(path)))
+        self.do(apply, parent)
+        return self.stat_number(self._number(temp_path(path)))
 
     def exchange_back(self, path: Path) -> None:
         self.exchange(path)
@@ -340,7 +314,7 @@ class SimulatedDisk:
     @translated
     def make_directory(self, path: Path, mode: int) -> None:
         self.before("make_directory", path)
-        self._create(path, Node(Kind.DIRECTORY, mode & MODE_MASK, self._now(), self._now()))
+        self._create(path, Node(Kind.DIRECTORY, mode & MODE_MASK, self.now(), self.now()))
 
     @translated
     def remove_directory(self, path: Path) -> None:
@@ -356,20 +330,20 @@ class SimulatedDisk:
     @translated
     def set_mode(self, path: Path, mode: int) -> None:
         self.before("set_mode", path)
-        number, now = self._number(path), self._now()
-        self._set(number, mode=mode & MODE_MASK, ctime=now)
+        number, now = self._number(path), self.now()
+        self.set_values(number, mode=mode & MODE_MASK, ctime=now)
 
     @translated
     def set_mtime(self, path: Path, mtime_ns: int) -> None:
         self.before("set_mtime", path)
-        self._set(self._number(path), mtime=mtime_ns, ctime=self._now())
+        self.set_values(self._number(path), mtime=mtime_ns, ctime=self.now())
 
-    def _set(self, number: int, **values: int) -> None:
+    def set_values(self, number: int, **values: int) -> None:
         def apply(nodes: Nodes) -> None:
             for name, value in values.items() if number in nodes else ():
                 setattr(nodes[number], name, value)
 
-        self._do(apply, number, what=META)
+        self.do(apply, number, what=META)
 
     def sync(self, paths: Sequence[Path]) -> None:
         numbers = {self._number(path) for path in (*paths, *(path[:-1] for path in paths if path))}
@@ -385,73 +359,3 @@ class SimulatedDisk:
             return
         named = {id(change) for change in chosen}
         self._make_durable(lambda change: id(change) in named)
-
-
-@dataclass(slots=True)
-class SimulatedFile:
-    disk: SimulatedDisk
-    number: int
-    path: Path
-
-    @property
-    def _node(self) -> Node:
-        return self.disk.nodes[self.number]
-
-    def stat(self) -> Stat:
-        return self.disk._stat(self.number)
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        data = self.read(offset, len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def read(self, offset: int, length: int) -> bytes:
-        return bytes(self._node.data[offset : offset + length])
-
-    @translated
-    def write(self, data: bytes | memoryview, offset: int) -> None:
-        """In blocks, since a power cut may keep any of them."""
-        for start in range(0, len(data), BLOCK * 16):
-            part = bytes(data[start : start + BLOCK * 16])
-            self.disk.before("write", self.path)
-            self._write(part, offset + start)
-
-    def _write(self, part: bytes, offset: int) -> None:
-        number, now = self.number, self.disk._now()
-        self.disk._do(lambda nodes: _write_at(nodes, number, part, offset, now), number, what=CONTENT)
-
-    @translated
-    def truncate(self, size: int) -> None:
-        number, now = self.number, self.disk._now()
-        self.disk._do(lambda nodes: _truncate(nodes, number, size, now), number, what=CONTENT)
-
-    def set_meta(self, mode: int, mtime_ns: int) -> None:
-        self.disk._set(self.number, mode=mode & MODE_MASK, mtime=mtime_ns, ctime=self.disk._now())
-
-    def sync(self) -> None:
-        self.disk.sync([self.path])
-
-
-def _write_at(nodes: Nodes, number: int, part: bytes, offset: int, now: int) -> None:
-    if number not in nodes:
-        return
-    data = nodes[number].data
-    if len(data) < offset:
-        data.extend(bytes(offset - len(data)))
-    data[offset : offset + len(part)] = part
-    nodes[number].mtime = nodes[number].ctime = now
-
-
-def _truncate(nodes: Nodes, number: int, size: int, now: int) -> None:
-    if number not in nodes:
-        return
-    data = nodes[number].data
-    del data[size:]
-    data.extend(bytes(size - len(data)))
-    nodes[number].mtime = nodes[number].ctime = now
-
-
-def _overwrite(nodes: Nodes, number: int, data: bytes, now: int) -> None:
-    if number in nodes:
-        nodes[number].data = bytearray(data)
-        nodes[number].mtime = nodes[number].ctime = now
