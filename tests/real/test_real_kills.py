@@ -6,10 +6,11 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.slow
 LIVES = int(os.environ.get("KILL_TEST_LIVES", "50"))
 """Of each device in each of the parts below; thousands in a night: KILL_TEST_LIVES=5000."""
 LONGEST_MS = 450
+CHANGES = 10
 NAMES = [f"file{number}" for number in range(6)] + [f"sub{number}/file" for number in range(4)]
 
 
@@ -44,6 +46,13 @@ def mortal(folder: SharedFolder, device: str) -> Iterator[subprocess.Popen[str]]
 def heard(process: subprocess.Popen[str]) -> object:
     assert process.stdout is not None
     return json.loads(process.stdout.readline())
+
+
+def interrupted(home: Path) -> bool:
+    """Whether this death came while the disk was being changed."""
+    (catalog,) = (home / "folders").glob("*.db")
+    with closing(sqlite3.connect(catalog)) as opened:
+        return bool(opened.execute("SELECT count(*) FROM intent").fetchone()[0])
 
 
 class Author:
@@ -83,10 +92,10 @@ def test_devices_killed_at_random_lose_nothing_and_make_no_copies(tmp_path: Path
         for process in folder.processes.values():
             process.end()
         authors = [Author(folder.root(name) / f"of {name}", dice) for name in "ab"]
-        killed = 0
+        killed = caught = 0
         with mortal(folder, "a") as first, mortal(folder, "b") as second:
             for _ in range(LIVES):
-                for author in authors:
+                for author in [*authors] * CHANGES:
                     author.work()
                 for process in (first, second):
                     assert process.stdin is not None
@@ -98,11 +107,13 @@ def test_devices_killed_at_random_lose_nothing_and_make_no_copies(tmp_path: Path
                     said = heard(process)
                     assert isinstance(said, dict) and said["killed"], folder.machine.log("a") + folder.machine.log("b")
                     killed += 1
+                caught += sum(interrupted(folder.machine.home(name)) for name in "ab")
         written = {name: tree_of(folder.root(name) / f"of {name}") for name in "ab"}
         for name in "ab":
             folder.start(name)
         folder.sync()
         assert killed == 2 * LIVES
+        assert caught >= LIVES // 10, "deaths must also come while the disk is being changed"
         for device in "ab":
             for author, expected in written.items():
                 assert tree_of(folder.root(device) / f"of {author}") == expected, (device, author)
