@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import chain
 
 import trio
 
 from p2psync.errors import AccessRefused, NotFound, PeerError
 from p2psync.limits import MAILBOX_BYTES, MAILBOX_SECONDS
+from p2psync.seams import Randomness
 from p2psync.wire.messages import Side
 
 POOL = 9_999
@@ -25,6 +27,11 @@ CLAIMS_PER_ADDRESS = 60
 CLAIM_WINDOW_SECONDS = 60
 WAITERS = 8
 REMEMBERED_ADDRESSES = 10_000
+
+
+def first_after_restart(randomness: Randomness) -> int:
+    """Where a relay that ran before begins: its numbers of then are forgotten, but for ten minutes not free."""
+    return 100 + int.from_bytes(randomness.bytes(4), "big") % 9_000
 
 
 @dataclass(eq=False, slots=True)
@@ -43,17 +50,20 @@ class _Mailbox:
 class Mailboxes:
     """All mailboxes of a relay. Methods that do not wait are plain functions; time is trio's."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 1) -> None:
+        """`first`: where to begin looking for free numbers as long as codes of an earlier life may be on screens, whose
+        owners will claim their numbers again."""
+        self._first, self._forgotten_at = first, trio.current_time() + MAILBOX_SECONDS
         self._boxes: dict[int, _Mailbox] = {}
         self._claims: dict[str, deque[float]] = {}
 
     def claim(self, address: str, wanted: int | None) -> int:
-        """Open a mailbox and return its number: the smallest free one, or `wanted`. AccessRefused if that is taken."""
+        """Open a mailbox and return its number: the first free one, or `wanted`. AccessRefused if that is taken."""
         self._expire()
         self._charge(address)
         if wanted is not None and (wanted in self._boxes or wanted > POOL):
             raise AccessRefused(f"the pairing number {wanted} is in use; start again for a fresh code")
-        number = wanted or next((plate for plate in range(1, POOL + 1) if plate not in self._boxes), 0)
+        number = wanted or self._free()
         if not number:
             raise AccessRefused("this relay has no pairing numbers left; try again in ten minutes")
         self._boxes[number] = _Mailbox(address, trio.current_time() + MAILBOX_SECONDS)
@@ -103,6 +113,11 @@ class Mailboxes:
     def __len__(self) -> int:
         self._expire()
         return len(self._boxes)
+
+    def _free(self) -> int:
+        first = 1 if trio.current_time() >= self._forgotten_at else self._first
+        numbers = chain(range(first, POOL + 1), range(1, first))
+        return next((number for number in numbers if number not in self._boxes), 0)
 
     def _box(self, number: int) -> _Mailbox:
         self._expire()

@@ -26,7 +26,7 @@ from relay.access import FIRST_INVITE_FOLDERS, MIGRATIONS, AccessList, make_invi
 from relay.addresses import caller_of
 from relay.connection import Connection, Services
 from relay.directory import RelayDirectory, write_private
-from relay.mailboxes import Mailboxes
+from relay.mailboxes import Mailboxes, first_after_restart
 from relay.namespaces import Namespaces
 from relay.presence import Presence
 from relay.splices import Splices
@@ -77,6 +77,7 @@ async def run_relay(
     directory = RelayDirectory(settings.directory)
     directory.make()
     with directory.locked():
+        first = first_after_restart(randomness) if directory.database.exists() else 1
         key = directory.key(randomness)
         database = Database(directory.database, MIGRATIONS)
         try:
@@ -87,7 +88,7 @@ async def run_relay(
                 services = Services(
                     key=key, tls=tls, access=AccessList(database, workers, clock, RelayKey(key.public)),
                     namespaces=Namespaces(directory, nursery, workers=workers, clock=clock, quota=settings.quota),
-                    mailboxes=Mailboxes(), presence=Presence(), splices=Splices(),
+                    mailboxes=Mailboxes(first), presence=Presence(), splices=Splices(),
                     memory=Memory(), clock=clock, randomness=randomness,
                     open_to_all=settings.open_to_all,
                     origin=settings.public_url.origin if settings.public_url else None,

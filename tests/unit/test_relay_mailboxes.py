@@ -10,10 +10,10 @@ import trio.testing
 
 from p2psync.errors import AccessRefused, NotFound, PeerError
 from p2psync.limits import MAILBOX_BYTES, MAILBOX_SECONDS
-from p2psync.seams import SystemClock
+from p2psync.seams import SystemClock, SystemRandomness
 from p2psync.session.relay_link import open_relay_link
 from p2psync.wire.messages import Side
-from relay.mailboxes import PER_ADDRESS, Mailboxes
+from relay.mailboxes import PER_ADDRESS, POOL, Mailboxes, first_after_restart
 from tests.support.links import MemoryNetwork, SeededRandomness, running_relay
 
 
@@ -83,6 +83,24 @@ async def test_ten_thousand_claims_from_one_address_do_not_keep_others_out(autoj
     assert boxes.claim("later", None) <= PER_ADDRESS + 2
     boxes.put(honest, Side.ADMIN, 0, b"hello")
     assert await boxes.wait(honest, Side.JOINER, 0) == b"hello"
+
+
+async def test_after_a_restart_fresh_codes_leave_the_numbers_of_earlier_ones_alone(autojump_clock: object) -> None:
+    earlier = Mailboxes()
+    shown = earlier.claim("a", None)
+    boxes = Mailboxes(first_after_restart(SystemRandomness()))
+    fresh = boxes.claim("b", None)
+    assert boxes.claim("a", shown) == shown != fresh
+    await trio.sleep(MAILBOX_SECONDS + 1)
+    assert boxes.claim("a", None) == 1
+
+
+async def test_the_whole_pool_is_given_out_wherever_it_begins() -> None:
+    boxes = Mailboxes(9_000)
+    numbers = {boxes.claim(str(count), None) for count in range(POOL)}
+    assert len(numbers) == POOL
+    with pytest.raises(AccessRefused, match="no pairing numbers left"):
+        boxes.claim("one more", None)
 
 
 async def test_a_wait_ends_when_the_mailbox_is_closed() -> None:
