@@ -38,6 +38,10 @@ FILE_CHUNKS_MAX = 1 << 25
 ENVELOPE_MAX = 1 * MIB
 CERTIFICATE_MAX = 1 * KIB
 
+# Bases (formats, "History"): what is kept in the catalog for three-way merges.
+BASE_MAX = 1 * MIB
+BASES_TOTAL_MAX = 64 * MIB
+
 # Paths: Linux bounds a component at 255 bytes; depth bounds recursion and path length at about 4 KiB typical.
 NAME_MAX = 255
 PATH_DEPTH_MAX = 256

@@ -1,7 +1,7 @@
 """The catalog: all one device knows in clear about one folder, in one SQLite file.
 
 It owns the tables and their consistency; it neither touches the user's files nor talks to anyone. Its parts are
-`feeds`, `versions`, `placed`, `locations` and `intents`; `transaction()` spans them all.
+`feeds`, `versions`, `placed`, `locations`, `intents`, `history`, `kept`, `bases` and `brake`; `transaction()` spans them all.
 """
 
 from __future__ import annotations
@@ -9,8 +9,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path as FilePath
 
+from p2psync.catalog.bases import Bases
+from p2psync.catalog.brake import Brake
 from p2psync.catalog.feeds import Feeds
+from p2psync.catalog.history import History
 from p2psync.catalog.intents import Intents
+from p2psync.catalog.kept import KeptVersions
 from p2psync.catalog.locations import Locations
 from p2psync.catalog.placed import PlacedFiles
 from p2psync.catalog.versions import Versions
@@ -31,6 +35,10 @@ class Catalog:
         self.versions = Versions(self._db, self.placed, self._short_device)
         self.locations = Locations(self._db)
         self.intents = Intents(self._db)
+        self.history = History(self._db)
+        self.kept = KeptVersions(self._db)
+        self.bases = Bases(self._db)
+        self.brake = Brake(self._db)
 
     def close(self) -> None:
         self._db.close()

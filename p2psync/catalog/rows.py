@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from p2psync.crypto.hashing import content_hash
 from p2psync.encoding import decode, encode
 from p2psync.ids import ChunkId, FeedId, RecordHash
 from p2psync.index.paths import Path, join, split
@@ -93,6 +94,11 @@ def decode_content(data: bytes | None) -> Content:
         return NO_CONTENT
     generation, parameters, depth, chunks = decode(data, _BLOB_MAX)
     return Content(generation=generation, parameters=parameters, depth=depth, chunks=chunks)
+
+
+def content_key(content: Content) -> bytes:
+    """What content is looked up by: 16 bytes that two versions share exactly when their chunk lists are equal."""
+    return content_hash(encode([content.generation, content.depth, content.chunks]))[:16]
 
 
 PLACED_COLUMNS = (

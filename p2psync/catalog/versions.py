@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from p2psync.catalog.placed import PlacedFiles
-from p2psync.catalog.rows import columns, decode_vector, encode_vector, path_of, prefix
+from p2psync.catalog.rows import Placed, columns, decode_vector, encode_vector, path_of, prefix
 from p2psync.crypto.hashing import content_hash
 from p2psync.errors import BugError
 from p2psync.ids import ChunkId, FeedId
@@ -213,12 +213,12 @@ class Versions:
         if needed:
             chunk = wanted.chunk if wanted is not None else None
             self._db.execute(
-                "INSERT INTO need (dir, name, live, size, chunk, prefix) VALUES (?, ?, ?, ?, ?, ?)"
+                "INSERT INTO need (dir, name, live, size, chunk, prefix, takes) VALUES (?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (dir, name) DO UPDATE SET live = excluded.live, size = excluded.size,"
-                " chunk = excluded.chunk, prefix = excluded.prefix",
+                " chunk = excluded.chunk, prefix = excluded.prefix, takes = excluded.takes",
                 (
                     *columns(path), live, wanted.size if wanted is not None and live else 0,
-                    chunk, None if chunk is None else prefix(chunk),
+                    chunk, None if chunk is None else prefix(chunk), _taker(wanted, placed),
                 ),
             )  # fmt: skip
         else:
@@ -286,3 +286,11 @@ class Versions:
             columns(path),
         )
         return not rows
+
+
+def _taker(wanted: Wanted | None, placed: Placed | None) -> FeedId | None:
+    """Whose version would take the content away that stands here; None: nothing would be gone."""
+    if wanted is None or placed is None or placed.kind is not Kind.FILE or not placed.content.chunks:
+        return None
+    same = wanted.kind is Kind.FILE and wanted.size == placed.fingerprint.size
+    return None if same and wanted.chunk == placed.content.chunks[:32] else wanted.dot.feed

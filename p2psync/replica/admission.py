@@ -149,6 +149,7 @@ class Staged:
 
     def __init__(self, context: Context, entry: Entry, body: Body, membership: Membership) -> None:
         self._context, self._entry, self._membership = context, entry, membership
+        self._time_ms = body.time_ms
         self.author = IdentityKey(b"")
         self.seen: dict[FeedId, int] = {}
         self.touched: set[Path] = set()
@@ -192,6 +193,7 @@ class Staged:
         if version.path in self.touched:
             raise PeerError(f"{show(version.path)} stands twice in one entry")
         self._context.catalog.versions.apply(version, data)
+        self._context.catalog.history.note(version, self._time_ms)
         self.touched.add(version.path)
 
 

@@ -17,6 +17,7 @@ from p2psync.index.paths import Path, show
 from p2psync.index.versions import Kind
 from p2psync.planner.steps import Step
 from p2psync.replica.assembly import Assembly
+from p2psync.replica.bases import remember
 from p2psync.replica.context import Context
 from p2psync.replica.failures import only_failure
 from p2psync.replica.fetcher import Fetcher
@@ -52,7 +53,7 @@ class Applying:
                     await context.workers.run(recover, context)
                 progress, interrupted = await self._round(), False
                 context.set_trouble("disk", None)
-                wait = self._fetcher.retry_after
+                wait = self._retry_after()
             except (StorageError, OSError, ExceptionGroup) as error:
                 progress, interrupted = 0, True
                 wait = self._after_refusal(error)
@@ -63,6 +64,12 @@ class Applying:
             context.changed.notify()
             with trio.move_on_after(wait if wait is not None else float("inf")):
                 await context.work_arrived.wait(seen)
+
+    def _retry_after(self) -> float | None:
+        wait = self._fetcher.retry_after
+        if not self._materialiser.not_kept:
+            return wait
+        return _DISK_RETRY_SECONDS if wait is None else min(wait, _DISK_RETRY_SECONDS)
 
     def _after_refusal(self, error: Exception) -> float:
         """Show why the disk refused; seconds until the next try. Raises again what is no refusal of the disk."""
@@ -78,6 +85,7 @@ class Applying:
     async def _round(self) -> int:
         context, progress = self._context, 0
         context.refused.clear()
+        self._materialiser.not_kept = False
         for live in (True, False):
             after = 0
             while True:
@@ -144,7 +152,7 @@ class Applying:
             async with self._placing:
                 while ready:
                     group, ready[:] = ready[:_GROUP], ready[_GROUP:]
-                    placed += await context.workers.run(self._materialiser.place, group)
+                    placed += await context.workers.run(self._place, group)
                     context.content_grew.notify()
                     context.changed.notify()
 
@@ -152,6 +160,12 @@ class Applying:
         if fetchable:
             await self._fetcher.fetch(fetchable, take)
             await take([])
+        return placed
+
+    def _place(self, group: Sequence[Plan]) -> int:
+        placed = self._materialiser.place(group)
+        contents = [(plan.path, plan.size, plan.version.replaces is not None) for plan in group if plan.version]
+        remember(self._context, contents)
         return placed
 
     async def _complete_list(self, plan: Plan) -> None:

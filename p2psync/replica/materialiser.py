@@ -22,6 +22,7 @@ from p2psync.planner.steps import Step, decide_step
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Kind as DiskKind
 from p2psync.replica.filesystem import Stat, temp_path
+from p2psync.replica.keeping import VERSIONS, NotKept, keep_displaced
 from p2psync.replica.scanner import KINDS, fingerprint_of
 
 _NEW_DIRECTORY_MODE = 0o755
@@ -97,6 +98,8 @@ class Materialiser:
         and time. A file's mode is no part of its directory: a lost one would come back as the user's change."""
         self._restricted: list[tuple[Path, Placed]] = []
         """Directories we may write into only until everything below them is in place."""
+        self.not_kept = False
+        """A displaced file could not be kept, so its change waits: try again in a while."""
         self.opened: list[tuple[ChunkId, int, int]] = []
         """Frames opened by the fetcher, marked verified together with the next group."""
 
@@ -230,6 +233,10 @@ class Materialiser:
             seen = self._act(plan)
         except (FileExistsError, FileNotFoundError, NotADirectoryError, IsADirectoryError):
             seen = None
+        except NotKept as error:
+            context.refuse_now(plan.path, f"waits: {error}")
+            self.not_kept = True
+            return False
         except OSError as error:
             context.refuse_now(plan.path, f"cannot be written: {error.strerror}")
             return False
@@ -282,10 +289,19 @@ class Materialiser:
                 if not displaced.same_file(base.fingerprint):
                     filesystem.exchange_back(plan.path)
                     return None
-                filesystem.remove_temp(plan.path)
+                self._keep(plan, base, filesystem.exchange_back)
         else:
             filesystem.place_new(plan.path)
         return self._placed_as(plan.path, plan.temp)
+
+    def _keep(self, plan: Plan, old: Placed, undo: Callable[[Path], None]) -> None:
+        """What stands at the temp name goes to the versions; if it cannot, the change is undone (NotKept)."""
+        try:
+            keep_displaced(self._context, plan.path, old, plan.dot)
+        except NotKept:
+            undo(plan.path)
+            raise
+        self._unsynced.add(VERSIONS)
 
     def _placed_as(self, path: Path, expected: Fingerprint) -> Fingerprint | None:
         """Echo check: what stands there now is what we wrote; its ctime is kept from now on."""
@@ -302,7 +318,7 @@ class Materialiser:
             if not taken.same_file(base.fingerprint):
                 filesystem.place_new(plan.path)
                 return None
-            filesystem.remove_temp(plan.path)
+            self._keep(plan, base, filesystem.place_new)
         filesystem.make_directory(plan.path, plan.version.mode | 0o700)
         stat = filesystem.stat(plan.path)
         return None if stat is None else Fingerprint(stat.dev, stat.inode, 0, 0, 0)
@@ -332,7 +348,7 @@ class Materialiser:
         if not taken.same_file(base.fingerprint):
             filesystem.place_new(plan.path)
             return None
-        filesystem.remove_temp(plan.path)
+        self._keep(plan, base, filesystem.place_new)
         return NOTHING
 
     def _delete_directory(self, path: Path) -> Fingerprint | None:

@@ -318,12 +318,12 @@ class EntryWriter:
         feeds.append(entry, IdentityKey(context.device.identity_key))
         feeds.note_seen(context.own_feed, heads)
         feeds.mark_announced(heads)
-        self._place()
+        self._place(body.time_ms)
         self._state = feeds.state(context.own_feed)
         self._records, self._size = [], 0
         return FeedHead(context.own_feed, entry.seq, entry.hash)
 
-    def _place(self) -> None:
+    def _place(self, time_ms: int) -> None:
         catalog = self._context.catalog
         for version, data, change in self._versions:
             if change is not None:
@@ -333,6 +333,7 @@ class EntryWriter:
                 )  # fmt: skip
                 catalog.placed.put(placed, change.rows)
             catalog.versions.apply(version, data)
+            catalog.history.note(version, time_ms)
         catalog.versions.refresh([version.path for version, _, _ in self._versions])
         self._versions = []
 

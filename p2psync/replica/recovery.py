@@ -1,8 +1,9 @@
 """Recovery: after a crash, every open intent is compared with what the disk shows.
 
 Already new: done, the catalog is told. Still old: the placed row goes back to old, so that it is redone and never
-published. Neither: the user's edit, left where it is. A displaced file that is neither old nor new stands at the temp
-name: it is the user's and goes back to its place. Source: formats, "On disk", write order.
+published. Neither: the user's edit, left where it is. What a change displaced goes to the versions, or is found there.
+A displaced file that is neither old nor new stands at the temp name: it is the user's and goes back to its place.
+Source: formats, "On disk", write order.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from dataclasses import replace
 from p2psync.catalog.intents import Intent
 from p2psync.catalog.rows import Placed
 from p2psync.index.paths import Path
-from p2psync.index.versions import Kind
+from p2psync.index.versions import Dot, Kind
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Stat
+from p2psync.replica.keeping import VERSIONS, adopt_kept, keep_displaced
 from p2psync.replica.scanner import KINDS, fingerprint_of
 
 
@@ -27,6 +29,8 @@ def recover(context: Context) -> int:
     # What a killed process renamed or changed is visible, but a power cut could still undo it: a sync comes first.
     places = {_nearest(context, intent.path) for intent in intents}
     if places:
+        if context.filesystem.stat(VERSIONS) is not None:
+            places.add(VERSIONS)
         context.filesystem.sync(sorted(places))
         context.catalog.intents.clear(context.catalog.intents.last_batch())
     return len(intents)
@@ -53,8 +57,11 @@ def _settle(context: Context, intent: Intent) -> None:
     elif temp is not None and stat is None and _is(temp, intent.old):
         filesystem.place_new(path)  # taken away for a delete that did not end
         stat, shows_new, shows_old = filesystem.stat(path), False, True
+    elif temp is not None and shows_new and intent.old is not None and _is(temp, intent.old):
+        keep_displaced(context, path, intent.old, _dot(intent))  # displaced, and not yet among the versions
     elif temp is not None and shows_new:
         filesystem.remove_temp(path)
+    adopt_kept(context, intent.old, _dot(intent))
     if shows_new:
         _settle_as(context, path, intent.new, stat)
     elif shows_old or _between(stat, intent):
@@ -63,6 +70,10 @@ def _settle(context: Context, intent: Intent) -> None:
         # The old had to go before the new could take the name. Nothing is placed now, so nobody deleted anything.
         context.catalog.placed.forget(path)
         context.catalog.versions.check_need(path)
+
+
+def _dot(intent: Intent) -> Dot | None:
+    return intent.new.dot if intent.new is not None else None
 
 
 def _settle_as(context: Context, path: Path, row: Placed | None, stat: Stat | None) -> None:

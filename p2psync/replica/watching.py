@@ -14,6 +14,7 @@ import trio
 
 from p2psync.catalog.rows import Placed
 from p2psync.index.paths import Path
+from p2psync.replica.bases import remember
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.marker import check_marker
 from p2psync.replica.publisher import Committed, commit
@@ -137,7 +138,10 @@ class Watching:
     async def _publish(self, candidates: list[Candidate]) -> set[Path]:
         def work() -> tuple[set[Path], Committed]:
             prepared = prepare(self._context, candidates, lambda: self._stop)
-            return prepared.unsettled, commit(self._context, prepared.units) if prepared.units else Committed()
+            committed = commit(self._context, prepared.units) if prepared.units else Committed()
+            changes = [change for unit in prepared.units for change in unit if change.rows]
+            remember(self._context, [(c.path, c.fingerprint.size, c.base is not None) for c in changes])
+            return prepared.unsettled, committed
 
         unsettled, committed = await self._context.workers.run(work)
         self._announce(committed)

@@ -1,0 +1,85 @@
+"""The brake's tables: which feeds are held, how far each was accepted, and what a feed would take from this disk.
+
+Counts only; whether that is too much is `planner/brake.py`'s decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2psync.catalog.rows import columns, path_of
+from p2psync.ids import FeedId
+from p2psync.index.paths import Path
+from p2psync.store.sqlite import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A feed whose changes are not applied here, since `held_ms`; `files` is what they would take."""
+
+    feed: FeedId
+    accepted: int
+    held_ms: int
+    files: int
+
+
+class Brake:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def takers(self) -> list[tuple[FeedId, int]]:
+        """(feed, queued paths where its version would take content away from this disk)."""
+        rows = self._db.query("SELECT takes, count(*) FROM need WHERE takes IS NOT NULL GROUP BY takes")
+        return [(FeedId(feed), count) for feed, count in rows]
+
+    def taken_paths(self, feed: FeedId, after: int, limit: int = 1000) -> list[tuple[int, Path]]:
+        """(number, path) of those paths of one feed, numbers above `after`."""
+        rows = self._db.query(
+            "SELECT id, dir, name FROM need WHERE takes = ? AND id > ? ORDER BY id LIMIT ?", (feed, after, limit)
+        )
+        return [(number, path_of(directory, name)) for number, directory, name in rows]
+
+    def accepted(self, feed: FeedId) -> int:
+        """The last entry of a feed that was accepted whatever it takes."""
+        return int(self._db.scalar("SELECT accepted FROM brake WHERE feed = ?", (feed,)) or 0)
+
+    def held(self) -> list[Held]:
+        rows = self._db.query(
+            "SELECT feed, accepted, held_ms, files FROM brake WHERE held_ms IS NOT NULL ORDER BY feed"
+        )
+        return [Held(FeedId(feed), accepted, since, files) for feed, accepted, since, files in rows]
+
+    def hold(self, feed: FeedId, files: int, now_ms: int) -> None:
+        self._db.execute(
+            "INSERT INTO brake (feed, held_ms, files) VALUES (?1, ?2, ?3) ON CONFLICT (feed) DO UPDATE"
+            " SET held_ms = coalesce(held_ms, ?2), files = ?3",
+            (feed, now_ms, files),
+        )
+
+    def release(self, feed: FeedId, accepted: int | None = None) -> None:
+        """Hold a feed no longer; with `accepted`, up to that entry whatever it takes."""
+        self._db.execute(
+            "UPDATE brake SET held_ms = NULL, files = 0, accepted = max(accepted, coalesce(?2, 0)) WHERE feed = ?1",
+            (feed, accepted),
+        )
+
+    def stands_elsewhere(self, path: Path) -> bool:
+        """Whether what is placed at `path` also stands, or is about to stand, at another path: then nothing is lost."""
+        row = self._db.query_one(
+            "SELECT id, size, (SELECT prefix FROM file_chunk WHERE file_chunk.placed = placed.id AND position = 0)"
+            " FROM placed WHERE dir = ? AND name = ?",
+            columns(path),
+        )
+        if row is None or row[2] is None:
+            return False
+        number, size, first = row
+        return bool(
+            self._db.scalar(
+                "SELECT EXISTS (SELECT 1 FROM file_chunk JOIN placed ON placed.id = file_chunk.placed"
+                "  WHERE file_chunk.prefix = ?1 AND position = 0 AND placed.id <> ?2 AND placed.size = ?3"
+                "  AND NOT EXISTS (SELECT 1 FROM need WHERE need.dir = placed.dir AND need.name = placed.name"
+                "   AND need.takes IS NOT NULL))"
+                " OR EXISTS (SELECT 1 FROM need WHERE prefix = ?1 AND live = 1 AND size = ?3)",
+                (first, number, size),
+            )
+        )

@@ -1,0 +1,104 @@
+"""History: one short row for every version ever admitted or published, so that a path's past is listed without decoding.
+
+A row says when (its author's clock), who, what kind and how large; the record itself stays in its entry. Times are for
+display and selection only. Whether a version's content can still be had is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from p2psync.catalog.rows import columns, path_of
+from p2psync.ids import FeedId
+from p2psync.index.paths import Path, join
+from p2psync.index.versions import Dot, Kind, Version
+from p2psync.limits import NAME_MAX
+from p2psync.store.sqlite import Database
+
+_BEHIND_ALL = b"\xff" * (NAME_MAX + 1)
+"""Sorts after every path: no component is that long."""
+_SELECT = (
+    "SELECT past_path.id, past_path.dir, past_path.name, author.feed, seq, idx, time_ms, kind, size"
+    " FROM past JOIN past_path ON past_path.id = past.path JOIN author ON author.id = past.author"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One version as history lists it; `time_ms` is its author's."""
+
+    path: Path
+    dot: Dot
+    time_ms: int
+    kind: Kind
+    size: int
+
+
+class History:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def note(self, version: Version, time_ms: int) -> None:
+        """Write down a version that was just admitted or published; one known already stays as it is."""
+        place, dot = columns(version.path), version.dot
+        self._db.execute("INSERT OR IGNORE INTO past_path (dir, name) VALUES (?, ?)", place)
+        self._db.execute("INSERT OR IGNORE INTO author (feed) VALUES (?)", (dot.feed,))
+        self._db.execute(
+            "INSERT OR IGNORE INTO past (path, author, seq, idx, time_ms, kind, size)"
+            " SELECT past_path.id, author.id, ?3, ?4, ?5, ?6, ?7 FROM past_path, author"
+            " WHERE dir = ?1 AND name = ?2 AND feed = ?8",
+            (*place, dot.seq, dot.index, min(time_ms, (1 << 63) - 1), version.kind, version.size, dot.feed),
+        )
+
+    def of_path(self, path: Path, limit: int = 1000) -> list[Past]:
+        """The versions of a path, newest first."""
+        rows = self._db.query(
+            f"{_SELECT} WHERE past_path.dir = ? AND past_path.name = ? ORDER BY time_ms DESC, feed DESC, seq DESC LIMIT ?",
+            (*columns(path), limit),
+        )
+        return [_past(row) for row in rows]
+
+    def standing_at(self, top: Path, time_ms: int, after: Path | None, limit: int = 1000) -> list[Past]:
+        """The last version by `time_ms` of every path below `top` (itself included), in path order behind `after`."""
+        low, high = (join(top) + b"/", join(top) + b"0") if top else (b"", _BEHIND_ALL)
+        behind = columns(after) if after is not None else (b"", b"")
+        paths = self._db.query(
+            "SELECT id FROM past_path WHERE (dir, name) > (?1, ?2) AND ((dir = ?3 AND name = ?4) OR dir = ?5"
+            " OR (dir >= ?6 AND dir < ?7)) ORDER BY dir, name LIMIT ?8",
+            (*behind, *(columns(top) if top else (b"", b"")), join(top), low, high, limit),
+        )
+        found: list[Past] = []
+        for (number,) in paths:
+            row = self._db.query_one(
+                f"{_SELECT} WHERE past.path = ? ORDER BY time_ms > ?, time_ms DESC, feed DESC, seq DESC LIMIT 1",
+                (number, time_ms),
+            )
+            if row is not None:
+                found.append(_past(row))
+        return found
+
+    def by_authors(
+        self, feeds: Iterable[FeedId], since_ms: int, after: int, limit: int = 1000
+    ) -> list[tuple[int, Path]]:
+        """(number, path) of paths that these feeds changed since then, by their own clocks; numbers above `after`."""
+        wanted = list(feeds)
+        marks = ", ".join("?" * len(wanted))
+        rows = self._db.query(
+            "SELECT DISTINCT past_path.id, dir, name FROM past JOIN past_path ON past_path.id = past.path"
+            f" WHERE author IN (SELECT id FROM author WHERE feed IN ({marks})) AND time_ms >= ?"
+            " AND past_path.id > ? ORDER BY past_path.id LIMIT ?",
+            (*wanted, since_ms, after, limit),
+        )
+        return [(number, path_of(directory, name)) for number, directory, name in rows]
+
+    def feeds_like(self, start: bytes) -> list[FeedId]:
+        """Authors whose feed id starts with these bytes."""
+        rows = self._db.query("SELECT feed FROM author WHERE substr(feed, 1, ?) = ?", (len(start), start))
+        return [FeedId(feed) for (feed,) in rows]
+
+
+def _past(row: tuple[object, ...]) -> Past:
+    _, directory, name, feed, seq, index, time_ms, kind, size = row
+    dot = Dot(FeedId(feed), seq, index)  # type: ignore[arg-type]
+    return Past(path_of(directory, name), dot, time_ms, Kind(kind), size)  # type: ignore[arg-type]
