@@ -59,14 +59,32 @@ class History:
         )
         return [_past(row) for row in rows]
 
+    def of_tree(self, top: Path, limit: int = 1000) -> list[Past]:
+        """The latest versions of everything below `top`, newest first. Looks at all of them."""
+        rows = self._db.query(
+            f"{_SELECT} WHERE past_path.dir = ? OR (past_path.dir >= ? AND past_path.dir < ?)"
+            " ORDER BY time_ms DESC, feed DESC, seq DESC LIMIT ?",
+            (join(top), *_below(top), limit),
+        )
+        return [_past(row) for row in rows]
+
+    def version_at(self, path: Path, time_ms: int) -> Past | None:
+        """The last version of a path by then; None when there was none yet."""
+        row = self._db.query_one(
+            f"{_SELECT} WHERE past_path.dir = ? AND past_path.name = ? AND time_ms <= ?"
+            " ORDER BY time_ms DESC, feed DESC, seq DESC LIMIT 1",
+            (*columns(path), time_ms),
+        )
+        return None if row is None else _past(row)
+
     def standing_at(self, top: Path, time_ms: int, after: Path | None, limit: int = 1000) -> list[Past]:
-        """The last version by `time_ms` of every path below `top` (itself included), in path order behind `after`."""
-        low, high = (join(top) + b"/", join(top) + b"0") if top else (b"", _BEHIND_ALL)
+        """The last version by then of every path below `top` (itself included), in path order behind `after`; of a path
+        that had none yet the latest, whose time says so."""
         behind = columns(after) if after is not None else (b"", b"")
         paths = self._db.query(
             "SELECT id FROM past_path WHERE (dir, name) > (?1, ?2) AND ((dir = ?3 AND name = ?4) OR dir = ?5"
             " OR (dir >= ?6 AND dir < ?7)) ORDER BY dir, name LIMIT ?8",
-            (*behind, *(columns(top) if top else (b"", b"")), join(top), low, high, limit),
+            (*behind, *(columns(top) if top else (b"", b"")), join(top), *_below(top), limit),
         )
         found: list[Past] = []
         for (number,) in paths:
@@ -96,6 +114,11 @@ class History:
         """Authors whose feed id starts with these bytes."""
         rows = self._db.query("SELECT feed FROM author WHERE substr(feed, 1, ?) = ?", (len(start), start))
         return [FeedId(feed) for (feed,) in rows]
+
+
+def _below(top: Path) -> tuple[bytes, bytes]:
+    """Bounds of the parents below `top`, joined, `top` itself left out."""
+    return (join(top) + b"/", join(top) + b"0") if top else (b"\x01", _BEHIND_ALL)
 
 
 def _past(row: tuple[object, ...]) -> Past:

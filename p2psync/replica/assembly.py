@@ -20,6 +20,7 @@ from p2psync.index.paths import Path, show
 from p2psync.index.records import decode_inline, iterate_chunks
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import NotRegularFile, TempFile
+from p2psync.replica.keeping import read_kept
 from p2psync.replica.materialiser import Plan
 from p2psync.replica.scanner import fingerprint_of
 from p2psync.sealed.entry import parse
@@ -204,12 +205,14 @@ class Assembler:
         done: list[Assembly] = []
         for chunk in chunks:
             targets = self.wanted.get(chunk)
-            if not targets or not self._context.catalog.locations.is_local(chunk):
+            if not targets:
                 continue
             assembly, index = targets[0]
-            plain = self._inline(chunk) or self._from_files(
-                chunk, assembly.chunks[index][2], self._generation(assembly)
-            )
+            plain = self._from_history(assembly, index)
+            if plain is None and self._context.catalog.locations.is_local(chunk):
+                plain = self._inline(chunk) or self._from_files(
+                    chunk, assembly.chunks[index][2], self._generation(assembly)
+                )
             if plain is not None:
                 done += self.take(chunk, plain)
         return done
@@ -227,6 +230,18 @@ class Assembler:
             secret = self._context.secrets.epoch(EpochId(entry.epoch))
             self._body = ((feed, seq), decode_body(open_entry(self._context.folder, secret, entry)))
         return decode_inline(self._body[1].records[index]).plain
+
+    def _from_history(self, assembly: Assembly, index: int) -> Plaintext | None:
+        """A chunk of a version that stood here before, and whose content this device has kept."""
+        version = assembly.plan.version
+        if version is None or version.replaces is None:
+            return None
+        chunk, offset, length = assembly.chunks[index]
+        generation = self._generation(assembly)
+        held = self._context.catalog.bases.get(version.content)
+        if held is not None and generation.chunk_id(held[offset : offset + length]) == chunk:
+            return Plaintext(held[offset : offset + length])
+        return read_kept(self._context, version.content, chunk, offset, length, generation)
 
     def _from_files(self, chunk: ChunkId, length: int, generation: Generation) -> Plaintext | None:
         for holder, offset in self._context.catalog.placed.holders(chunk):

@@ -76,6 +76,15 @@ class Fetcher:
             await self._transfer(pieces, keep, nothing_ready)
             self._note_left_over(bool(await self._context.workers.run(missing)))
 
+    async def fetch_chunks(self, pieces: Sequence[Piece], take: Take) -> None:
+        """Bring chunks that belong to no file of the tree; `take` keeps each and returns nothing."""
+
+        async def nothing_ready(assemblies: list[Assembly]) -> None:
+            raise AssertionError("these chunks complete no file of the tree")
+
+        if pieces and (self._context.stores or self._context.peers):
+            await self._transfer(pieces, take, nothing_ready)
+
     async def _transfer(self, pieces: Sequence[Piece], take: Take, ready: Ready) -> None:
         await Transfer(self._context, self._stores, Sharing(pieces), take, ready).run()
 

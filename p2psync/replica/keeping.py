@@ -77,6 +77,14 @@ def adopt_kept(context: Context, old: Placed | None, by: Dot | None) -> None:
             context.catalog.kept.add(file, old, int(context.clock.now() * 1000), by, taken=True)
 
 
+def free_name(context: Context, old: Placed) -> str:
+    """A name in the directory of versions that no file has yet, for content that is brought there."""
+    names = _names(old)
+    return next(
+        n for n in names if not context.catalog.kept.has_file(n) and context.filesystem.stat(kept_path(n)) is None
+    )
+
+
 def read_kept(
     context: Context, content: Content, chunk: ChunkId, offset: int, length: int, generation: Generation
 ) -> Plaintext | None:

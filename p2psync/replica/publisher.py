@@ -89,7 +89,7 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
             remaining = [change for change in unit if not _adopt(context, change)]
             result.adopted += len(unit) - len(remaining)
             if remaining:
-                writer.begin_unit(sum(_room(context, change, inline) for change in remaining))
+                writer.begin_unit(sum(room_of(context, change, inline) for change in remaining))
             for change in remaining:
                 chunks = _chunks_to_send(change, fresh)
                 if not inline:
@@ -129,7 +129,7 @@ def claim_directories(context: Context, paths: Collection[Path]) -> int:
     return claimed
 
 
-def _room(context: Context, change: LocalChange, inline: bool) -> int:
+def room_of(context: Context, change: LocalChange, inline: bool) -> int:
     """At most the bytes of the records a change makes: its own, conflict copies kept, and its content."""
     vector = len(change.base.vector) + 2 if change.base is not None else 1
     one = 2 * sum(len(name) + 4 for name in change.path) + vector * _VECTOR_ROW + _RECORD_FIELDS
@@ -255,6 +255,19 @@ class EntryWriter:
         for chunk, plain in inline:
             index = self.add_record(encode_inline(InlineChunk(number, plain)))
             context.catalog.locations.add_inline(chunk, context.own_feed, self.seq, index)
+        self._add(self._made(change), change)
+
+    def add_restored(self, change: LocalChange, content: Content, seen: Vector) -> None:
+        """A version that this disk does not show yet: applying brings it here as it would another device's.
+
+        `seen` is what the change knowingly overrules beside what was placed.
+        """
+        version = self._made(change)
+        self._add(replace(version, content=content, vector=join_vectors([seen, version.vector])), None)
+
+    def _made(self, change: LocalChange) -> Version:
+        """The version of a change, with the conflict copies it would cover published first."""
+        context = self._context
         previous = context.catalog.versions.of_feed(change.path, context.own_feed)
         if previous is not None and (change.base is None or not _covers(change.base.vector, previous)):
             self._keep(previous)
@@ -262,8 +275,7 @@ class EntryWriter:
         for loser in losers:
             self._keep(loser)
         dot = Dot(context.own_feed, self.seq, len(self._records))
-        covered = [*losers, previous] if previous is not None else losers
-        self._add(_version_of(context, change, dot, covered), change)
+        return _version_of(context, change, dot, [*losers, previous] if previous is not None else losers)
 
     def claim_directory(self, path: Path) -> None:
         """Say that a directory stands here, because something lives below: whatever competes becomes a conflict copy."""

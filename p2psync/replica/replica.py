@@ -33,6 +33,7 @@ from p2psync.replica.marker import check_marker
 from p2psync.replica.peer_exchange import PeerExchange
 from p2psync.replica.publisher import EntryWriter
 from p2psync.replica.recovery import recover
+from p2psync.replica.restoring import Restoring
 from p2psync.replica.watcher import Watcher
 from p2psync.replica.watching import Watching
 from p2psync.sealed.entry import parse
@@ -78,6 +79,7 @@ class Replica:
         self._stopped: str | None = None
         self._watching = Watching(context, context.catalog.require("replica"), lambda: watcher(root, context.workers))
         self._applying = Applying(context)
+        self.past = Restoring(context, self.rescan)
 
     @property
     def folder(self) -> FolderId:

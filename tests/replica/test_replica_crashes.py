@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from p2psync.catalog.catalog import Catalog
 from p2psync.net.workers import InlineWorkers
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
@@ -65,8 +66,29 @@ async def test_a_crash_at_any_step_is_finished_at_the_next_start(
         assert a.tree()["edited"][1].startswith(b"new") and "deleted" not in a.tree(), where
         assert not any("sync-conflict" in name for name in a.tree()), where
         assert not list(b.root.rglob(".p2psync.*.tmp")), where
+        assert displaced(b) == DISPLACED, where
         step += 1
     assert step > 40
+
+
+DISPLACED = {b"old " * 10_000, b"to go", b"a file, later a directory", b"old target"}
+"""What `change` takes away: each of it must be among the versions, once, with a row that leads to it."""
+
+
+def displaced(device: Device) -> set[bytes]:
+    """The contents of the versions kept on a device's disk, whose rows and files must agree."""
+    files = {path.name: path for path in (device.root / ".p2psync" / "versions").iterdir()}
+    catalog = Catalog(device.catalog)
+    try:
+        rows = {kept.file: kept for kept in catalog.kept.oldest(100)}
+    finally:
+        catalog.close()
+    assert rows.keys() == files.keys() and len(rows) == len(DISPLACED)
+    return {
+        os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for name, path in files.items()
+        if path.lstat().st_size == rows[name].size
+    }
 
 
 async def run_until_it_dies(b: Device, store: MemoryStore, at: int, after: bool) -> bool:

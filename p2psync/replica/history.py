@@ -1,0 +1,138 @@
+"""History of a path: its versions as a user reads them, and where the content of each can still be had.
+
+Owns the reading of records behind the catalog's short rows, and the judgement of `where`. Restores nothing. Synchronous;
+runs in workers. Source: formats, "History".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from p2psync.catalog.history import Past
+from p2psync.catalog.rows import Placed
+from p2psync.errors import P2psyncError
+from p2psync.ids import ChunkId, EpochId, FeedId
+from p2psync.index.body import Body, decode_body
+from p2psync.index.paths import Path
+from p2psync.index.records import decode_version, iterate_chunks
+from p2psync.index.versions import Dot, Kind, Origin, Version
+from p2psync.replica.context import Context
+from p2psync.replica.publisher import file_rows
+from p2psync.sealed.entry import parse
+from p2psync.vault.entry import open_entry
+
+
+class Where(Enum):
+    """Where a version's content can be had from now on."""
+
+    HERE = "here"
+    STORE = "store"
+    """A pack that a store confirmed or another device announced."""
+    DEVICE = "device"
+    """No pack is known; a connected device may still have it."""
+    NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastVersion:
+    """One line of history. `current`: it stands at its path now. `version` is None when its record is gone."""
+
+    past: Past
+    version: Version | None
+    where: Where
+    reachable: bool
+    current: bool
+
+    @property
+    def origin(self) -> Origin | None:
+        return None if self.version is None else self.version.origin
+
+
+class Records:
+    """Reads versions out of the entries that carry them; the last entry is remembered, since neighbours share it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._body: tuple[tuple[FeedId, int], Body] | None = None
+
+    def version(self, path: Path, dot: Dot) -> Version | None:
+        """The version with this dot; None when its record is not here any more."""
+        context = self._context
+        held = context.catalog.versions.version(path, dot)
+        if held is not None:
+            return held
+        try:
+            body = self._read(dot)
+            return None if body is None else decode_version(body.records[dot.index], dot)
+        except (P2psyncError, IndexError):
+            return None
+
+    def _read(self, dot: Dot) -> Body | None:
+        if self._body is None or self._body[0] != (dot.feed, dot.seq):
+            data = self._context.catalog.feeds.entry(dot.feed, dot.seq)
+            if data is None:
+                return None
+            entry = parse(data)
+            secret = self._context.secrets.epoch(EpochId(entry.epoch))
+            self._body = ((dot.feed, dot.seq), decode_body(open_entry(self._context.folder, secret, entry)))
+        return self._body[1]
+
+
+def list_history(context: Context, path: Path, limit: int) -> list[PastVersion]:
+    """The versions of a path, or, for a directory or the root, of everything below it, newest first."""
+    catalog = context.catalog
+    records, found = Records(context), []
+    rows = catalog.history.of_path(path, limit) if path else []
+    if not path or any(row.kind is Kind.DIRECTORY for row in rows):
+        rows = sorted(rows + catalog.history.of_tree(path, limit), key=lambda row: row.time_ms, reverse=True)[:limit]
+    known = {(row.path, row.dot) for row in rows}
+    for row in rows:
+        version = records.version(row.path, row.dot) or _kept_version(context, row.path, row.dot)
+        found.append(_described(context, row, version))
+    for kept in catalog.kept.of_path(path, limit) if path else []:
+        if (path, kept.placed.dot) not in known:  # a derived conflict copy has no record under its own name
+            past = Past(path, kept.placed.dot, kept.kept_ms, kept.placed.kind, kept.size)
+            known.add((path, kept.placed.dot))
+            found.append(_described(context, past, version_of(kept.placed)))
+    return found
+
+
+def _described(context: Context, past: Past, version: Version | None) -> PastVersion:
+    where = Where.NOWHERE if version is None else where_is(context, version)
+    wanted = context.catalog.versions.wanted(past.path)
+    reachable = {Where.HERE: True, Where.STORE: bool(context.stores), Where.DEVICE: True, Where.NOWHERE: False}[where]
+    return PastVersion(
+        past=past, version=version, where=where, reachable=reachable,
+        current=wanted is not None and wanted.dot == past.dot,
+    )  # fmt: skip
+
+
+def where_is(context: Context, version: Version) -> Where:
+    """The nearest place that should hold the whole content; what is found there is verified when it is read."""
+    locations, content = context.catalog.locations, version.content
+    if version.kind is not Kind.FILE or version.size == 0:
+        return Where.HERE
+    if context.catalog.bases.has(content) or context.catalog.kept.has_content(content):
+        return Where.HERE
+    rows = file_rows(context, version)
+    away = [chunk for chunk, _ in iterate_chunks(rows or content.chunks) if not locations.is_local(ChunkId(chunk))]
+    if rows is not None and not away:
+        return Where.HERE
+    if all(locations.find(ChunkId(chunk)) for chunk in away):
+        return Where.STORE
+    return Where.DEVICE if context.peers else Where.NOWHERE
+
+
+def version_of(placed: Placed) -> Version:
+    """The version a placed row was made from, as far as the row tells."""
+    return Version(
+        path=placed.path, dot=placed.dot, kind=placed.kind, vector=placed.vector, size=placed.fingerprint.size,
+        mtime_ns=placed.fingerprint.mtime_ns, mode=placed.mode, target=placed.target, content=placed.content,
+        hash=placed.hash,
+    )  # fmt: skip
+
+
+def _kept_version(context: Context, path: Path, dot: Dot) -> Version | None:
+    """What a local version still tells of a version whose record is gone."""
+    return next((version_of(k.placed) for k in context.catalog.kept.of_path(path) if k.placed.dot == dot), None)
