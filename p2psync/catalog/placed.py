@@ -50,6 +50,9 @@ class PlacedFiles:
         )
         return [placed_of(row) for row in rows]
 
+    def count_files(self) -> int:
+        return int(self._db.scalar("SELECT count(*) FROM placed WHERE kind = 0"))
+
     def by_inode(self, seen: Fingerprint) -> list[Placed]:
         """Rows of files that were this very file under another name: the hint for renames."""
         inode = seen.inode - (1 << 64) if seen.inode >= 1 << 63 else seen.inode

@@ -18,6 +18,7 @@ from p2psync.index.versions import Kind
 from p2psync.planner.steps import Step
 from p2psync.replica.assembly import Assembly
 from p2psync.replica.bases import remember
+from p2psync.replica.braking import Braking
 from p2psync.replica.context import Context
 from p2psync.replica.failures import only_failure
 from p2psync.replica.fetcher import Fetcher
@@ -36,6 +37,7 @@ class Applying:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._materialiser = Materialiser(context)
+        self.braking = Braking(context)
         self._fetcher = Fetcher(context, self._materialiser)
         self._placing = trio.Lock()
         self._claims: set[Path] = set()
@@ -89,10 +91,7 @@ class Applying:
         for live in (True, False):
             after = 0
             while True:
-                if live and not context.peers:  # a live peer may have what no store was told of
-                    needs = await context.workers.run(context.catalog.versions.needs_with_source, after)
-                else:
-                    needs = await context.workers.run(context.catalog.versions.needs, live, after)
+                needs = await context.workers.run(self._next_needs, live, after)
                 if not needs:
                     break
                 after = needs[-1].id
@@ -103,6 +102,14 @@ class Applying:
         if context.temps:
             await context.workers.run(self._remove_stale_temps)
         return progress
+
+    def _next_needs(self, live: bool, after: int) -> Sequence[Need]:
+        """The next page of the queue; whatever came since the last one is judged by the brake first."""
+        self.braking.judge()
+        versions = self._context.catalog.versions
+        if live and not self._context.peers:  # a live peer may have what no store was told of
+            return versions.needs_with_source(after)
+        return versions.needs(live, after)
 
     async def _claim_directories(self) -> int:
         claims, self._claims = self._claims, set()
@@ -183,7 +190,11 @@ class Applying:
         """What to do about a queued path, ready to be done; None when it must wait. One bad path stops no other."""
         context = self._context
         try:
+            if self.braking.holds and self._is_held(need.path):
+                return None
             plan = plan_path(context, need.path)
+            if plan.dot is not None and not self.braking.may_apply(plan.dot):
+                return None  # came after the brake judged: the next page sees it
             if plan.step is Step.LOOK:
                 context.dirty.add(need.path[:-1])
                 return None
@@ -192,6 +203,10 @@ class Applying:
             context.refuse_now(need.path, f"cannot be written: {error.strerror}")
             context.dirty.add(need.path[:-1])
             return None
+
+    def _is_held(self, path: Path) -> bool:
+        wanted = self._context.catalog.versions.wanted(path)
+        return wanted is not None and not self.braking.may_apply(wanted.dot)
 
     def _prepared(self, plan: Plan, parents: set[Path]) -> bool:
         """Get a plan ready to carry out or fetch for; False when it must wait."""
@@ -232,6 +247,8 @@ class Applying:
         source, wanted = catalog.placed.get(version.origin.path), catalog.versions.wanted(version.origin.path)
         if source is None or not source.same_state(version) or (wanted is not None and wanted.kind is not Kind.DELETED):
             return
+        if wanted is not None and not self.braking.may_apply(wanted.dot):
+            return  # that it goes there is held
         stat = self._context.filesystem.stat(source.path)
         if stat is not None and as_placed(source, stat):
             plan.step, plan.source = Step.MOVE, source

@@ -14,6 +14,7 @@ from pathlib import Path as FilePath
 
 import trio
 
+from p2psync.catalog.brake import Held
 from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.keystore import Keystore
 from p2psync.encoding import decode
@@ -48,6 +49,10 @@ MakeFilesystem = Callable[[FilePath], Filesystem]
 MakeWatcher = Callable[[FilePath, Workers], AbstractAsyncContextManager[Watcher]]
 
 _STOPPED_RETRY_SECONDS = 5.0
+HELD = (
+    "another device deletes or rewrites so much that its changes are held: look at p2psync status, then either let them"
+    " through with p2psync folder accept or take them back with p2psync undo"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +72,8 @@ class FolderStatus:
     problems: list[tuple[str, str]] = field(default_factory=list)
     peers: dict[str, bool] = field(default_factory=dict)
     fetched: dict[str, Fetched] = field(default_factory=dict)
+    held: list[tuple[IdentityKey | None, Held]] = field(default_factory=list)
+    """Changes that the brake holds, with the device they are from."""
 
 
 class Replica:
@@ -249,6 +256,7 @@ class Replica:
             problems=[*troubles, *held, *problems],
             peers={name: exchange.has(heads) for name, exchange in list(self._peers.items()) if exchange.active},
             fetched={name: replace(count) for name, count in list(context.fetched.items())},
+            held=[(catalog.feeds.state(each.feed).identity, each) for each in catalog.brake.held()],
         )  # fmt: skip
 
     def _state(self, need_files: int, upload: int) -> str:
@@ -256,10 +264,18 @@ class Replica:
             return "error"
         if self._context.opened is None or self._watching.scanning or self._watching.settling:
             return "scanning"
+        if self._applying.braking.holds:
+            return "held"
         return "syncing" if need_files or upload or self._applying.busy else "idle"
 
     def _heads(self) -> dict[FeedId, int]:
         return {state.feed: state.seq for state in self._context.catalog.feeds.states()}
+
+    async def accept_held(self) -> list[Held]:
+        """Let the changes through that the brake holds; returns what it was."""
+        accepted = await self._context.workers.run(self._applying.braking.accept)
+        self._context.work_arrived.notify()
+        return accepted
 
     async def in_sync(self) -> None:
         """Return once nothing is left to do and every connected store and device, at least one, was asked and agrees.
@@ -279,6 +295,8 @@ class Replica:
             status = await self.status()
             if status.state == "error":
                 raise UserError(f"the folder is stopped: {status.error}")
+            if status.state == "held":
+                raise UserError(HELD)
             known = [*status.stores.values(), *status.peers.values()]
             if status.state != "idle" or not known or not all(known):
                 return False

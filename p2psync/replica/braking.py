@@ -1,0 +1,89 @@
+"""Braking: holds what one device's changes would take away from this disk until a person has looked.
+
+Before each batch of needs the changes known by then are judged (`planner/brake.py`), feed by feed; only what was judged is
+applied. A held feed's changes, all of them, wait in the queue; those of other devices go on. It is durable in the catalog,
+ends when nothing is to be taken any more (the changes were undone), or when they are accepted. Synchronous.
+"""
+
+from __future__ import annotations
+
+from p2psync.catalog.brake import Held
+from p2psync.catalog.settings import load_settings
+from p2psync.ids import FeedId
+from p2psync.index.versions import Dot
+from p2psync.planner.brake import WINDOW_SECONDS, BrakeLimits, least_that_trips, trips
+from p2psync.replica.context import Context
+
+
+class Braking:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._judged: dict[FeedId, int] = {}
+        """Up to which entry of each feed its changes were judged in this process."""
+        self._held: dict[FeedId, Held] = {}
+        self._passed: dict[FeedId, int] = {}
+        """Up to which entry a feed that takes things away was found to take few enough, or to be accepted."""
+
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
+
+    def may_apply(self, dot: Dot) -> bool:
+        """Whether a version may be brought to the disk now: it was judged, and its feed is not held."""
+        if dot.feed == self._context.own_feed:
+            return True
+        held = self._held.get(dot.feed)
+        return dot.seq <= self._judged.get(dot.feed, 0) and (held is None or dot.seq <= held.accepted)
+
+    def judge(self) -> None:
+        """Judge all that is known now."""
+        context, brake = self._context, self._context.catalog.brake
+        with context.catalog.transaction():
+            heads = {state.feed: state.seq for state in context.catalog.feeds.states()}
+            takers = {feed: count for feed, count in brake.takers() if feed != context.own_feed}
+            for held in brake.held():
+                if held.feed not in takers:
+                    brake.release(held.feed)
+            for feed, count in takers.items():
+                if heads.get(feed, 0) > self._passed.get(feed, 0):
+                    self._judge_one(feed, count, heads.get(feed, 0))
+            self._held = {held.feed: held for held in brake.held()}
+        self._judged = heads
+
+    def _judge_one(self, feed: FeedId, count: int, head: int) -> None:
+        context, brake = self._context, self._context.catalog.brake
+        limits: BrakeLimits = load_settings(context.catalog).brake
+        now_ms, accepted = int(context.clock.now() * 1000), brake.accepted(feed)
+        held = {each.feed for each in brake.held()}
+        window = WINDOW_SECONDS * 1000
+        lately = context.catalog.kept.taken_by(feed, accepted, now_ms - window, now_ms + window)
+        if count >= least_that_trips(lately, limits):
+            pending = self._pending(feed, accepted)
+            standing = context.catalog.placed.count_files()
+            if feed in held or trips(pending=pending, lately=lately, standing=standing, limits=limits):
+                brake.hold(feed, pending, now_ms)
+                return
+        elif feed in held:
+            return  # what is held stays so, even if part of it was taken back
+        self._passed[feed] = head
+
+    def _pending(self, feed: FeedId, accepted: int) -> int:
+        """Queued paths where this feed's versions would take content away that stands nowhere else here."""
+        catalog, after, count = self._context.catalog, 0, 0
+        while page := catalog.brake.taken_paths(feed, after):
+            after = page[-1][0]
+            for _, path in page:
+                wanted = catalog.versions.wanted(path)
+                if wanted is not None and wanted.dot.seq > accepted and not catalog.brake.stands_elsewhere(path):
+                    count += 1
+        return count
+
+    def accept(self) -> list[Held]:
+        """Let go what is held now, whatever it takes; what the same devices change later is judged anew."""
+        context = self._context
+        with context.catalog.transaction():
+            held = context.catalog.brake.held()
+            for each in held:
+                context.catalog.brake.release(each.feed, context.catalog.feeds.state(each.feed).seq)
+        self._passed.clear()
+        return held
