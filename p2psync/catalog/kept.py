@@ -66,6 +66,10 @@ class KeptVersions:
         behind = columns(path) if path is not None else (b"", b"")
         return self._rows("WHERE (dir, name) > (?, ?) ORDER BY dir, name, id LIMIT ?", (*behind, limit))
 
+    def page(self, after: int, limit: int) -> list[Kept]:
+        """Rows with id above `after`, in order."""
+        return self._rows("WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+
     def oldest(self, limit: int) -> list[Kept]:
         return self._rows("ORDER BY id LIMIT ?", (limit,))
 

@@ -19,6 +19,7 @@ import typer
 
 from p2psync.catalog.keystore import Keystore
 from p2psync.cli import demo as demonstration
+from p2psync.cli import history as past
 from p2psync.cli.options import (
     GuiOption,
     HomeOption,
@@ -162,6 +163,9 @@ def stop(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """End the running peer of this device."""
     screen = StatusScreen(as_json=as_json)
     trio.run(screen.stop, PeerOptions(choose_home(home), as_json, None))
+
+
+past.register(app, folder_app)
 
 
 @folder_app.command(name="list")

@@ -61,6 +61,14 @@ class StatusScreen(Screen):
             self.line(f"  store    {clean(store['url']).split('#')[0]}  {state}{reason}")
         for peer in folder["peers"]:
             self.line(f"  member   {clean(peer['device'])[:7]}  {peer['role']}  {_reached(peer)}")
+        for held in folder["held"]:
+            device, since = clean(held["device"])[:7], time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["since"]))
+            self.line(
+                f"  held     {held['files']} files would be deleted or rewritten by {device}, waiting since {since}"
+            )
+            self.line(
+                f"           p2psync folder accept lets that through, p2psync undo --device {device} takes it back"
+            )
         for problem in folder["problems"][:20]:
             self.line(f"  problem  {clean(problem['path'])}: {clean(problem['reason'])}")
 
@@ -150,7 +158,7 @@ def _stopped_folder(folder: RegisteredFolder) -> Json:
     return {
         "id": folder.folder.hex(), "label": folder.label, "path": str(folder.path), "role": folder.role.name.lower(),
         "state": "paused", "local_bytes": 0, "global_bytes": 0, "need_bytes": 0, "need_files": 0, "upload_bytes": 0,
-        "conflicts": 0, "error": "no peer runs for this device", "problems": [], "peers": [], "stores": [],
+        "conflicts": 0, "error": "no peer runs for this device", "problems": [], "held": [], "peers": [], "stores": [],
     }  # fmt: skip
 
 

@@ -15,7 +15,9 @@ import trio
 from p2psync.errors import NobodyReachable, P2psyncError, TimedOut, UsageError, UserError
 from p2psync.index.membership import Role
 from p2psync.net.urls import RelayUrl, parse_relay_url
+from p2psync.node.choosing import chosen_folders
 from p2psync.node.control import Console, Json
+from p2psync.node.history import HISTORY_COMMANDS
 from p2psync.node.joining import Target
 from p2psync.node.pairings import Waiting, make_code, redeem_code, wait_for_joiner
 from p2psync.node.peer import Peer
@@ -70,7 +72,7 @@ async def _share(peer: Peer, request: Json, console: Console) -> None:
 
 
 async def _pair(peer: Peer, request: Json, console: Console) -> None:
-    folders = await _chosen(peer, request.get("folders") or [])
+    folders = await chosen_folders(peer, request.get("folders") or [])
     running = peer.running(folders[0].folder)
     relay = parse_relay_url(running.stores[0].url) if running.stores else await choose_relay(peer, None)
     role = _role(request)
@@ -116,7 +118,7 @@ async def _join(peer: Peer, request: Json, console: Console) -> None:
 
 async def _sync(peer: Peer, request: Json, console: Console) -> None:
     """Wait until every folder is in sync with whoever is reachable. TimedOut, NobodyReachable, UserError."""
-    folders = await _chosen(peer, [])
+    folders = await chosen_folders(peer, [])
     seconds = request.get("timeout")
     peer.hurry()
     with trio.move_on_after(float("inf") if seconds is None else float(seconds)) as limit:
@@ -160,7 +162,7 @@ async def _give_up_alone(peer: Peer) -> None:
 
 
 async def _rescan(peer: Peer, request: Json, console: Console) -> None:
-    for folder in await _chosen(peer, request.get("folders") or []):
+    for folder in await chosen_folders(peer, request.get("folders") or []):
         await peer.running(folder.folder).replica.rescan()
     await console.say({"rescanning": True})
 
@@ -176,27 +178,6 @@ async def _rename(peer: Peer, request: Json, console: Console) -> None:
 async def _stop(peer: Peer, request: Json, console: Console) -> None:
     await console.say({"stopping": True})
     peer.stop()
-
-
-async def _chosen(peer: Peer, names: list[str]) -> list[RegisteredFolder]:
-    """The folders named by label, path or id (or its beginning); all of them when none is named."""
-    folders = await peer.registered()
-    if not folders:
-        raise UserError("this device has no folder yet; use p2psync share PATH or p2psync join CODE first")
-    if not names:
-        return folders
-    return [_named(folders, name) for name in dict.fromkeys(names)]
-
-
-def _named(folders: list[RegisteredFolder], name: str) -> RegisteredFolder:
-    found = [
-        f for f in folders if name in (f.label, str(f.path)) or (len(name) >= 4 and f.folder.hex().startswith(name))
-    ]
-    if len(found) != 1:
-        raise UserError(
-            f"{name!r} names {len(found) or 'no'} folders of this device; use its path or the start of its id"
-        )
-    return found[0]
 
 
 def _role(request: Json) -> Role:
@@ -226,4 +207,5 @@ _COMMANDS: dict[str, Callable[[Peer, Json, Console], Awaitable[None]]] = {
     "rescan": _rescan,
     "rename": _rename,
     "stop": _stop,
+    **HISTORY_COMMANDS,
 }

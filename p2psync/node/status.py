@@ -11,6 +11,7 @@ from p2psync.node.peer import Peer
 from p2psync.node.reached import describe_peer
 from p2psync.node.registry import RegisteredFolder
 from p2psync.node.running import RunningFolder
+from p2psync.vault.device_keys import device_id
 
 
 async def build_status(peer: Peer) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def _not_running(error: str | None) -> dict[str, Any]:
     return {
         "state": "scanning" if error is None else "error",
         "local_bytes": 0, "global_bytes": 0, "need_bytes": 0, "need_files": 0, "upload_bytes": 0,
-        "conflicts": 0, "error": error, "problems": [], "peers": [], "stores": [],
+        "conflicts": 0, "error": error, "problems": [], "held": [], "peers": [], "stores": [],
     }  # fmt: skip
 
 
@@ -66,6 +67,14 @@ async def _running(folder: RunningFolder) -> dict[str, Any]:
         "conflicts": status.conflicts,
         "error": status.error,
         "problems": [{"path": path, "reason": reason} for path, reason in status.problems],
+        "held": [
+            {
+                "device": None if identity is None else device_id(identity),
+                "files": held.files,
+                "since": held.held_ms // 1000,
+            }
+            for identity, held in status.held
+        ],
         "peers": peers,
         "stores": stores,
     }

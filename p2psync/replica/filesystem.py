@@ -154,6 +154,9 @@ class Filesystem(Protocol):
     def remove_directory(self, path: Path) -> None:
         """Remove an empty directory; OSError ENOTEMPTY if it is not."""
 
+    def remove_file(self, path: Path) -> None:
+        """Unlink a file or symlink of our own (a local version); nothing there is fine."""
+
     def set_mode(self, path: Path, mode: int) -> None:
         """Set permission bits of a file or directory; NotRegularFile for anything else."""
 

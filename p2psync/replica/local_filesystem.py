@@ -226,6 +226,14 @@ class LocalFilesystem:
         with self._parent(path) as (parent, name):
             os.rmdir(name, dir_fd=parent)
 
+    @translated
+    def remove_file(self, path: Path) -> None:
+        try:
+            with self._parent(path) as (parent, name):
+                os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            return
+
     # Metadata.
 
     @translated

@@ -24,6 +24,7 @@ from p2psync.index.body import FeedHead, decode_body
 from p2psync.index.membership import Member, Newcomer, Role, encode_add, read_genesis
 from p2psync.index.paths import show
 from p2psync.replica.applying import Applying
+from p2psync.replica.collecting import Collecting
 from p2psync.replica.context import ALL_LINKS, Context, Fetched, Signal
 from p2psync.replica.exchange import StoreExchange
 from p2psync.replica.failures import only_failure
@@ -147,6 +148,7 @@ class Replica:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watching.run)
                 nursery.start_soon(self._applying.run)
+                nursery.start_soon(Collecting(context).run)
         finally:
             context.opened = None
             filesystem.close()

@@ -15,8 +15,9 @@ import trio
 
 from p2psync.catalog.history import Past
 from p2psync.catalog.rows import Fingerprint, Placed
+from p2psync.catalog.settings import FolderSettings, load_settings, save_settings
 from p2psync.errors import UserError
-from p2psync.ids import ChunkId, FeedId
+from p2psync.ids import ChunkId, FeedId, IdentityKey
 from p2psync.index.membership import MAY_WRITE
 from p2psync.index.paths import Path, show
 from p2psync.index.records import RecordType, iterate_chunks
@@ -61,6 +62,19 @@ class Restoring:
 
     async def history(self, path: Path, limit: int) -> list[PastVersion]:
         return await self._context.workers.run(list_history, self._context, path, limit)
+
+    async def authors(self) -> dict[FeedId, IdentityKey]:
+        """Whose each feed is."""
+        states = await self._context.workers.run(self._context.catalog.feeds.states)
+        return {state.feed: state.identity for state in states if state.identity is not None}
+
+    async def settings(self) -> FolderSettings:
+        return await self._context.workers.run(load_settings, self._context.catalog)
+
+    async def set_settings(self, settings: FolderSettings) -> None:
+        """Choose the brake's limits and how long versions are kept, on this device alone."""
+        await self._context.workers.run(save_settings, self._context.catalog, settings)
+        self._context.work_arrived.notify()
 
     async def restore(
         self, path: Path, *, at_ms: int | None, dot: Dot | None, exact: bool
