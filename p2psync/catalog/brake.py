@@ -12,6 +12,9 @@ from p2psync.ids import FeedId
 from p2psync.index.paths import Path
 from p2psync.store.sqlite import Database
 
+_COPIES_MAX = 64
+"""Copies of a content that are looked at: thousands of equal files that all go must not be compared each with each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -75,8 +78,8 @@ class Brake:
         number, size, first = row
         return bool(
             self._db.scalar(
-                "SELECT EXISTS (SELECT 1 FROM file_chunk JOIN placed ON placed.id = file_chunk.placed"
-                "  WHERE file_chunk.prefix = ?1 AND position = 0 AND placed.id <> ?2 AND placed.size = ?3"
+                "SELECT EXISTS (SELECT 1 FROM (SELECT placed AS other FROM file_chunk WHERE prefix = ?1 AND position = 0"
+                f"  AND placed <> ?2 LIMIT {_COPIES_MAX}) JOIN placed ON placed.id = other WHERE placed.size = ?3"
                 "  AND NOT EXISTS (SELECT 1 FROM need WHERE need.dir = placed.dir AND need.name = placed.name"
                 "   AND need.takes IS NOT NULL))"
                 " OR EXISTS (SELECT 1 FROM need WHERE prefix = ?1 AND live = 1 AND size = ?3)",

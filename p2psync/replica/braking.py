@@ -38,17 +38,24 @@ class Braking:
     def judge(self) -> None:
         """Judge all that is known now."""
         context, brake = self._context, self._context.catalog.brake
-        with context.catalog.transaction():
+        with context.catalog.reading():
             heads = {state.feed: state.seq for state in context.catalog.feeds.states()}
             takers = {feed: count for feed, count in brake.takers() if feed != context.own_feed}
-            for held in brake.held():
-                if held.feed not in takers:
-                    brake.release(held.feed)
+            held = brake.held()
+            if takers or held:
+                self._judge_takers(heads, takers, held)
+                held = brake.held()
+            self._held = {each.feed: each for each in held}
+            self._judged = heads
+
+    def _judge_takers(self, heads: dict[FeedId, int], takers: dict[FeedId, int], held: list[Held]) -> None:
+        with self._context.catalog.transaction():
+            for each in held:
+                if each.feed not in takers:
+                    self._context.catalog.brake.release(each.feed)
             for feed, count in takers.items():
                 if heads.get(feed, 0) > self._passed.get(feed, 0):
                     self._judge_one(feed, count, heads.get(feed, 0))
-            self._held = {held.feed: held for held in brake.held()}
-        self._judged = heads
 
     def _judge_one(self, feed: FeedId, count: int, head: int) -> None:
         context, brake = self._context, self._context.catalog.brake

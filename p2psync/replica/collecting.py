@@ -46,8 +46,11 @@ class Collecting:
         """A disk that refuses is told, and asked again later; syncing goes on."""
         try:
             await self._context.workers.run(work)
+            failure = None
         except (StorageError, OSError) as error:
-            self._context.set_trouble("history", f"old local versions cannot be removed: {error}")
+            failure = f"old local versions cannot be removed: {error}"
+        if failure or "collecting" in self._context.trouble:
+            self._context.set_trouble("collecting", failure)
 
     def collect(self) -> int:
         """Remove what retention lets go; returns how many versions went."""
