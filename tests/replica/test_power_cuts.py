@@ -1,4 +1,5 @@
-"""Power fails at any moment and takes with it any part of what was not synced: nothing torn, nothing published as an edit."""
+"""Power fails at any moment and takes with it any part of what was not synced: nothing torn, nothing published as an edit,
+and what a change displaced is among the local versions."""
 
 from __future__ import annotations
 
@@ -83,6 +84,7 @@ def test_a_power_cut_at_any_moment_tears_nothing_and_publishes_nothing(
 
     stage = make_stage(tmp_path, prepare, change)
     old, new = stage.disk.tree(), stage.a.tree()
+    displaced = _contents(old) - _contents(new)
     length = stage.run_length()
     taken = photographs(stage, random.Random(0))
     assert sum(len(photograph.disks) for photograph in taken) > 3
@@ -94,6 +96,9 @@ def test_a_power_cut_at_any_moment_tears_nothing_and_publishes_nothing(
             stage.put_catalog(photograph.catalog)
             assert stage.run_b(disk) == length, photograph.where
             assert disk.tree() == new, photograph.where
+            kept = disk.kept()
+            assert displaced <= set(kept.values()), photograph.where
+            assert stage.kept_files() == kept.keys(), photograph.where
 
 
 Interference = Callable[[SimulatedDisk, Path], object]
@@ -164,6 +169,7 @@ def test_a_disk_that_refuses_keeps_the_old_and_goes_on_by_itself(
         assert stage.run_b(disk) == length, hook.refused
         reached = hook.count > moment
         assert disk.tree() == new, hook.refused
+        assert _contents(old) - _contents(new) <= set(disk.kept().values()), hook.refused
         # What a failed sync left behind must not count as durable because a later one succeeds.
         left = disk.after_power_cut([])
         assert stage.run_b(left) == length and left.tree() == new, hook.refused
@@ -187,6 +193,10 @@ class _Refusing:
                 assert name.rpartition("/")[2].startswith(".p2psync.") or self._whole(seen), (operation, name)
             self.refused += f"{operation} {path} "
             raise OSError(self._refusal, os.strerror(self._refusal))
+
+
+def _contents(tree: dict[str, tuple[str, bytes, int]]) -> set[bytes]:
+    return {content for kind, content, _ in tree.values() if kind != "directory"}
 
 
 def _whole(seen: tuple[str, bytes, int], *trees: dict[str, tuple[str, bytes, int]]) -> bool:

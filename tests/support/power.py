@@ -69,6 +69,14 @@ class Stage:
         finally:
             catalog.close()
 
+    def kept_files(self) -> set[str]:
+        """The files of local versions that `b`'s catalog knows."""
+        catalog = Catalog(self.b.catalog)
+        try:
+            return {row.file for row in catalog.kept.oldest(1000)}
+        finally:
+            catalog.close()
+
     def run_b(self, disk: SimulatedDisk) -> int:
         """Let `b` work until nothing is left to do; how long its own feed is then."""
         return run(self._run_b, disk)

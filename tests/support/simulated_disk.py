@@ -27,6 +27,7 @@ from p2psync.replica.filesystem import (
     temp_path,
     translated,
 )
+from p2psync.replica.keeping import VERSIONS
 from tests.support.simulated_nodes import CONTENT, META, NAMES, Change, Node, Nodes, SimulatedFile, overwrite
 
 ROOT = 2
@@ -127,6 +128,12 @@ class SimulatedDisk:
         self._show((), ROOT, found)
         return found
 
+    def kept(self) -> dict[str, bytes]:
+        """The local versions, by the names their files have."""
+        names = self.nodes[self._number(VERSIONS)].entries if self.stat(VERSIONS) is not None else {}
+        nodes = {name.decode(): self.nodes[number] for name, number in names.items()}
+        return {name: bytes(node.data) if node.kind is Kind.FILE else node.target for name, node in nodes.items()}
+
     def _show(self, path: Path, number: int, found: dict[str, tuple[str, bytes, int]]) -> None:
         for name, below in self.nodes[number].entries.items():
             node, shown = self.nodes[below], os.fsdecode(b"/".join((*path, name)))
@@ -170,7 +177,7 @@ class SimulatedDisk:
         number = self._free()
 
         def apply(nodes: Nodes) -> None:
-            if parent in nodes:
+            if parent in nodes and name not in nodes[parent].entries:  # what freed the name was lost: so is this
                 nodes[number] = copy.deepcopy(node)
                 nodes[parent].entries[name] = number
 
@@ -199,6 +206,8 @@ class SimulatedDisk:
         def apply(nodes: Nodes) -> None:
             if source[0] not in nodes or target[0] not in nodes or source[1] not in nodes[source[0]].entries:
                 return
+            if target[1] in nodes[target[0]].entries:
+                return  # what freed the name was lost: so is this
             number = nodes[source[0]].entries.pop(source[1])
             nodes[target[0]].entries[target[1]] = number
             if number in nodes:
@@ -267,6 +276,11 @@ class SimulatedDisk:
         if name in self.nodes[parent].entries:
             self.before("remove_temp", path)
             self._unlink(parent, name)
+
+    @translated
+    def remove_file(self, path: Path) -> None:
+        self.before("remove_file", path)
+        self._unlink(*self._parent(path))
 
     @translated
     def make_temp_symlink(self, path: Path, target: bytes) -> None:
