@@ -59,6 +59,16 @@ class History:
         )
         return [_past(row) for row in rows]
 
+    def knows(self, path: Path, dot: Dot) -> bool:
+        """Whether this version is listed under this path."""
+        return bool(
+            self._db.scalar(
+                "SELECT EXISTS (SELECT 1 FROM past JOIN past_path ON past_path.id = past.path"
+                " JOIN author ON author.id = past.author WHERE dir = ? AND name = ? AND feed = ? AND seq = ? AND idx = ?)",
+                (*columns(path), dot.feed, dot.seq, dot.index),
+            )
+        )
+
     def of_tree(self, top: Path, limit: int = 1000) -> list[Past]:
         """The latest versions of everything below `top`, newest first. Looks at all of them."""
         rows = self._db.query(

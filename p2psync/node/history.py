@@ -14,7 +14,7 @@ from pathlib import Path as FilePath
 import trio
 
 from p2psync.catalog.settings import FolderSettings
-from p2psync.errors import UsageError, UserError
+from p2psync.errors import FolderStopped, UsageError, UserError
 from p2psync.ids import FeedId, IdentityKey
 from p2psync.index.paths import show
 from p2psync.index.versions import Dot, Kind
@@ -87,9 +87,7 @@ async def _restore(peer: Peer, request: Json, console: Console) -> None:
     if (at_ms is None) == (dot is None):
         raise UsageError("say what to restore with --at TIME or --version ID, one of them")
     if request.get("to"):
-        directory = FilePath(request["to"])
-        await peer.surroundings.workers.run(lambda: directory.mkdir(parents=True, exist_ok=True))
-        filesystem = await peer.surroundings.workers.run(LocalFilesystem, directory)
+        filesystem = await peer.surroundings.workers.run(_open_target, FilePath(request["to"]))
         try:
             outcomes = replica.past.restore_to(path, filesystem, at_ms=at_ms, dot=dot)
             async with aclosing(outcomes):
@@ -106,6 +104,18 @@ async def _restore(peer: Peer, request: Json, console: Console) -> None:
         raise UserError(
             f"{done['left']} of {done['left'] + done['restored']} could not be restored; each is named above"
         )
+
+
+def _open_target(directory: FilePath) -> LocalFilesystem:
+    """The directory that old versions are written to, made if need be."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return LocalFilesystem(directory)
+    except FileExistsError:
+        raise UserError(f"{directory} is no directory; choose another one with --to") from None
+    except (OSError, FolderStopped) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{directory} cannot be written to ({reason}); choose another one with --to") from error
 
 
 async def _tell(outcomes: AsyncGenerator[Outcome, None], console: Console) -> Json:

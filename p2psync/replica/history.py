@@ -86,16 +86,21 @@ def list_history(context: Context, path: Path, limit: int) -> list[PastVersion]:
     rows = catalog.history.of_path(path, limit) if path else []
     if not path or any(row.kind is Kind.DIRECTORY for row in rows):
         rows = sorted(rows + catalog.history.of_tree(path, limit), key=lambda row: row.time_ms, reverse=True)[:limit]
-    known = {(row.path, row.dot) for row in rows}
+    rows = sorted(rows + _without_record(context, path), key=lambda row: row.time_ms, reverse=True)[:limit]
     for row in rows:
         version = records.version(row.path, row.dot) or _kept_version(context, row.path, row.dot)
         found.append(_described(context, row, version))
-    for kept in catalog.kept.of_path(path, limit) if path else []:
-        if (path, kept.placed.dot) not in known:  # a derived conflict copy has no record under its own name
-            past = Past(path, kept.placed.dot, kept.kept_ms, kept.placed.kind, kept.size)
-            known.add((path, kept.placed.dot))
-            found.append(_described(context, past, version_of(kept.placed)))
     return found
+
+
+def _without_record(context: Context, path: Path) -> list[Past]:
+    """Local versions that no entry names under this path: a derived conflict copy has no record under its own name."""
+    catalog, found = context.catalog, dict[Dot, Past]()
+    for kept in catalog.kept.of_path(path) if path else []:
+        dot = kept.placed.dot
+        if not catalog.history.knows(path, dot):
+            found[dot] = Past(path, dot, kept.kept_ms, kept.placed.kind, kept.size)
+    return list(found.values())
 
 
 def _described(context: Context, past: Past, version: Version | None) -> PastVersion:

@@ -51,6 +51,9 @@ def test_what_was_lost_is_listed_and_comes_back_on_every_device(folder: SharedFo
     assert (elsewhere / "1").read_text().startswith("number 1\n") and not (a / "d" / "1").exists()
     folder.sync()
     assert (a / "d" / "0").read_text() == "number 0\n" * 1000 and not (a / "d" / "1").exists()
+    for target, reason in ((elsewhere / "1", "is no directory"), (Path("/proc/nowhere"), "cannot be written")):
+        bad = folder.machine.run("a", "restore", str(a / "d"), "--at", "0s", "--to", str(target))
+        assert bad.returncode == 1 and reason in bad.stderr and "--to" in bad.stderr
     missing = folder.machine.run("a", "restore", str(a / "never"), "--at", "1h")
     assert missing.returncode == 1 and "nothing" in missing.stderr and "Traceback" not in missing.stderr
     wrong = folder.machine.run("a", "restore", str(a / "d"), "--at", "yesterday noon")

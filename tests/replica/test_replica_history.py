@@ -57,6 +57,8 @@ async def test_what_a_replace_or_a_delete_displaces_is_kept_privately_and_listed
             assert [(each.past.size, each.current) for each in listed] == [(11, True), (3, False)]
             assert all(each.where is Where.HERE for each in listed)
             assert [each.past.kind for each in await history(replica, "gone")] == [Kind.DELETED, Kind.FILE]
+        latest = await second.past.history((b"note",), 1)
+        assert [(each.past.size, each.current) for each in latest] == [(11, True)]
         below = await history(second, "")
         assert {each.past.path for each in below} == {(b"note",), (b"gone",)} and len(below) == 4
 
