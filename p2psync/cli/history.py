@@ -177,7 +177,11 @@ class HistoryScreen(Screen):
     def _show_version(self, event: Json) -> None:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time_ms"] / 1000))
         device = clean(event["name"] or (event["device"] or "unknown")[:7])
-        place = "stands now" if event["current"] else _PLACES[event["where"]]
+        place = (
+            ("waits to come here" if event["waiting"] else "stands now")
+            if event["current"]
+            else _PLACES[event["where"]]
+        )
         if event["where"] == "store" and not event["reachable"] and not event["current"]:
             place = "store (not connected now)"
         size = bytes_text(event["size"]) if event["kind"] == "file" else event["kind"]

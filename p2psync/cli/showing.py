@@ -67,7 +67,7 @@ class StatusScreen(Screen):
                 f"  held     {held['files']} files would be deleted or rewritten by {device}, waiting since {since}"
             )
             self.line(
-                f"           p2psync folder accept lets that through, p2psync undo --device {device} takes it back"
+                f"           p2psync folder accept lets that through, p2psync undo --device {device} --since TIME takes it back"
             )
         for problem in folder["problems"][:20]:
             self.line(f"  problem  {clean(problem['path'])}: {clean(problem['reason'])}")

@@ -58,7 +58,7 @@ def _line(peer: Peer, each: PastVersion, author: IdentityKey | None) -> Json:
         "path": show(past.path), "version": version_id(past.dot), "time": moment.isoformat(timespec="milliseconds"),
         "time_ms": past.time_ms, "device": None if author is None else device_id(author),
         "name": _name(peer, author), "kind": past.kind.name.lower(), "size": past.size, "what": _what(each),
-        "where": each.where.value, "reachable": each.reachable, "current": each.current,
+        "where": each.where.value, "reachable": each.reachable, "current": each.current, "waiting": each.waiting,
     }  # fmt: skip
 
 

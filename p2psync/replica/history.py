@@ -36,13 +36,15 @@ class Where(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastVersion:
-    """One line of history. `current`: it stands at its path now. `version` is None when its record is gone."""
+    """One line of history. `current`: it is what the folder says now; `waiting`: and this disk does not show it yet, as when
+    the brake holds it. `version` is None when its record is gone."""
 
     past: Past
     version: Version | None
     where: Where
     reachable: bool
     current: bool
+    waiting: bool
 
     @property
     def origin(self) -> Origin | None:
@@ -107,9 +109,10 @@ def _described(context: Context, past: Past, version: Version | None) -> PastVer
     where = Where.NOWHERE if version is None else where_is(context, version)
     wanted = context.catalog.versions.wanted(past.path)
     reachable = {Where.HERE: True, Where.STORE: bool(context.stores), Where.DEVICE: True, Where.NOWHERE: False}[where]
+    current = wanted is not None and wanted.dot == past.dot
     return PastVersion(
-        past=past, version=version, where=where, reachable=reachable,
-        current=wanted is not None and wanted.dot == past.dot,
+        past=past, version=version, where=where, reachable=reachable, current=current,
+        waiting=current and context.catalog.versions.is_needed(past.path),
     )  # fmt: skip
 
 

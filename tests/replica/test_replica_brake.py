@@ -59,6 +59,8 @@ async def test_a_mass_delete_is_held_across_restarts_until_it_is_accepted(tmp_pa
             assert b.tree() == full | {"own": b.tree()["own"]}
             status = await second.status()
             assert [held.files for _, held in status.held] == [31]
+            listed = await second.past.history((b"d", b"0"), 9)
+            assert [(each.current, each.waiting) for each in listed] == [(True, True), (False, False)]
             assert status.held[0][0] == a.keys.identity_key
             with pytest.raises(UserError, match="folder accept"):
                 await second.in_sync()
