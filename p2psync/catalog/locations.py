@@ -140,6 +140,10 @@ class Locations:
         )
         return [(number, ChunkId(chunk), size) for number, chunk, size in rows]
 
+    def is_queued(self, chunk: ChunkId) -> bool:
+        """Whether the chunk waits to go to a store, or is on its way there."""
+        return bool(self._db.scalar("SELECT 1 FROM upload WHERE chunk = ?", (chunk,)))
+
     def upload_bytes(self) -> int:
         return int(self._db.scalar("SELECT coalesce(sum(size), 0) FROM upload"))
 

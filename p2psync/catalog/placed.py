@@ -120,6 +120,10 @@ class PlacedFiles:
                 (*columns(path), reason),
             )
 
+    def problem(self, path: Path) -> str | None:
+        found: str | None = self._db.scalar("SELECT reason FROM problem WHERE dir = ? AND name = ?", columns(path))
+        return found
+
     def problems(self, limit: int = 100) -> list[tuple[Path, str]]:
         rows = self._db.query("SELECT dir, name, reason FROM problem ORDER BY dir, name LIMIT ?", (limit,))
         return [(path_of(directory, name), reason) for directory, name, reason in rows]

@@ -20,6 +20,7 @@ import typer
 from p2psync.catalog.keystore import Keystore
 from p2psync.cli import demo as demonstration
 from p2psync.cli import history as past
+from p2psync.cli.explaining import explain
 from p2psync.cli.options import (
     GuiOption,
     HomeOption,
@@ -166,6 +167,7 @@ def stop(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 
 past.register(app, folder_app)
+app.command()(explain)
 
 
 @folder_app.command(name="list")

@@ -15,7 +15,7 @@ from p2psync.vault.device_keys import device_id
 
 
 async def build_status(peer: Peer) -> dict[str, Any]:
-    folders = [await _folder(peer, registered) for registered in await peer.registered()]
+    folders = [await describe_folder(peer, registered) for registered in await peer.registered()]
     relays = [
         {"url": str(keeper.url), "connected": keeper.connected, "error": keeper.error} for keeper in peer.keepers()
     ]
@@ -25,7 +25,8 @@ async def build_status(peer: Peer) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def _folder(peer: Peer, registered: RegisteredFolder) -> dict[str, Any]:
+async def describe_folder(peer: Peer, registered: RegisteredFolder) -> dict[str, Any]:
+    """One folder's part of the status."""
     head: dict[str, Any] = {
         "id": registered.folder.hex(),
         "label": registered.label,

@@ -27,6 +27,11 @@ from p2psync.vault.secrets import FolderSecrets
 ALL_LINKS = frozenset({"direct", "splice", "store"})
 
 
+def pack_subject(pack: int) -> str:
+    """The subject of a trouble with a pack, by its number in the catalog."""
+    return f"pack {pack}"
+
+
 @dataclass(slots=True)
 class Fetched:
     """What a source has given: plain bytes and chunks."""

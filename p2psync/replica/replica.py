@@ -22,11 +22,13 @@ from p2psync.errors import AccessRefused, FolderStopped, LinkLost, NotFound, P2p
 from p2psync.ids import EntryHash, FeedId, FolderId, IdentityKey
 from p2psync.index.body import FeedHead, decode_body
 from p2psync.index.membership import Member, Newcomer, Role, encode_add, read_genesis
-from p2psync.index.paths import show
+from p2psync.index.paths import Path, show
+from p2psync.index.versions import Dot
 from p2psync.replica.applying import Applying
 from p2psync.replica.collecting import Collecting
 from p2psync.replica.context import ALL_LINKS, Context, Fetched, Signal
 from p2psync.replica.exchange import StoreExchange
+from p2psync.replica.explaining import Explained, explain
 from p2psync.replica.failures import only_failure
 from p2psync.replica.filesystem import Filesystem
 from p2psync.replica.inotify import watch_tree
@@ -260,6 +262,15 @@ class Replica:
             fetched={name: replace(count) for name, count in list(context.fetched.items())},
             held=[(catalog.feeds.state(each.feed).identity, each) for each in catalog.brake.held()],
         )  # fmt: skip
+
+    async def explain(self, path: Path) -> Explained:
+        """Everything known of one path inside the folder."""
+        return await self._context.workers.run(explain, self._context, path, self._knowing)
+
+    def _knowing(self, dot: Dot) -> frozenset[str]:
+        head = {dot.feed: dot.seq}
+        connected: list[tuple[str, StoreExchange | PeerExchange]] = [*self._exchanges.items(), *self._peers.items()]
+        return frozenset(name for name, exchange in connected if exchange.has(head))
 
     def _state(self, need_files: int, upload: int) -> str:
         if self._stopped is not None:

@@ -15,7 +15,7 @@ from p2psync.ids import ChunkId, Ciphertext, Plaintext
 from p2psync.planner.fetching import Segment, WantedFrame, plan_segments
 from p2psync.planner.sources import Piece
 from p2psync.replica.assembly import Assembly
-from p2psync.replica.context import Context, Fetched
+from p2psync.replica.context import Context, Fetched, pack_subject
 from p2psync.replica.materialiser import Materialiser
 from p2psync.sealed.keys import pack_key
 from p2psync.vault.pack import FrameSealer
@@ -92,7 +92,7 @@ class StoreFetching:
     def _postpone(self, pack: int, sentence: str) -> None:
         _, delay = self._patience.get(pack, (0.0, _PATIENCE_FIRST))
         self._patience[pack] = (self._context.clock.now() + delay, min(delay * 2, _PATIENCE_MOST))
-        self._context.set_trouble_quietly(f"pack {pack}", sentence)
+        self._context.set_trouble_quietly(pack_subject(pack), sentence)
 
     def _open(self, segment: Segment, data: Ciphertext, take: Take) -> tuple[list[ChunkId], list[Assembly]]:
         """Open, verify and use every needed frame of an answer; in a worker."""
@@ -120,7 +120,7 @@ class StoreFetching:
             )
         else:
             if self._patience.pop(segment.pack, None) is not None:
-                context.trouble.pop(f"pack {segment.pack}", None)
+                context.trouble.pop(pack_subject(segment.pack), None)
         return got, done
 
     def _count(self, name: str, segment: Segment, got: Sequence[ChunkId]) -> None:
