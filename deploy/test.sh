@@ -76,7 +76,8 @@ installed_from_here() {
 programs="systemd-analyze:systemd:that verify the service units in deploy/
 nginx:nginx-light:of a relay behind nginx
 ip:iproute2:of direct links through NATs
-nft:nftables:of direct links through NATs"
+nft:nftables:of direct links through NATs
+faketime:faketime:of wrong clocks"
 
 prepare_machine() {
     PATH=$PATH:/usr/sbin:/sbin

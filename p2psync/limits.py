@@ -66,6 +66,9 @@ FLAGS_MAX = 1000
 """Flags a store reports at once, in key order: a member who floods a feed with gaps costs no more memory."""
 KEYS_PER_REQUEST = 256
 
+# Login (protocol, "Namespaces and login").
+CHALLENGE_SECONDS = 60
+
 # Pairing (protocol, "Pairing").
 MAILBOX_BYTES = 16 * KIB
 MAILBOX_SECONDS = 600

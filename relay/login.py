@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from p2psync.errors import AccessRefused
 from p2psync.ids import RelayKey
+from p2psync.limits import CHALLENGE_SECONDS
 from p2psync.seams import Clock, Randomness
 from p2psync.wire.login import NONCE_BYTES, check_creation, check_login
 from p2psync.wire.messages import Challenge, CreateNamespace, Login
 
-CHALLENGE_SECONDS = 60
 OUTSTANDING_MAX = 64
 """Challenges one connection may hold; the oldest goes first."""
 

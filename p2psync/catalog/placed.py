@@ -120,6 +120,9 @@ class PlacedFiles:
                 (*columns(path), reason),
             )
 
+    def directories(self) -> int:
+        return int(self._db.scalar("SELECT count(*) FROM placed WHERE kind = 1"))
+
     def problem(self, path: Path) -> str | None:
         found: str | None = self._db.scalar("SELECT reason FROM problem WHERE dir = ? AND name = ?", columns(path))
         return found

@@ -20,6 +20,7 @@ import typer
 from p2psync.catalog.keystore import Keystore
 from p2psync.cli import demo as demonstration
 from p2psync.cli import history as past
+from p2psync.cli.doctor import doctor
 from p2psync.cli.explaining import explain
 from p2psync.cli.options import (
     GuiOption,
@@ -46,6 +47,7 @@ from p2psync.node.failures import first_failure
 from p2psync.node.home import Home
 from p2psync.node.links import UNHEARD, LinkOptions
 from p2psync.pairing.words import looks_like_code, parse_code
+from p2psync.replica.failures import only_failure
 from p2psync.seams import SystemRandomness
 
 app = typer.Typer(
@@ -168,6 +170,7 @@ def stop(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 past.register(app, folder_app)
 app.command()(explain)
+app.command()(doctor)
 
 
 @folder_app.command(name="list")
@@ -286,9 +289,9 @@ def _run_command_line() -> int:
         return finished.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:
-        raise
     except BaseException as error:
+        if only_failure(error, BrokenPipeError) is not None:
+            raise BrokenPipeError from None
         return report(error)
     return 0
 

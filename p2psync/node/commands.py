@@ -17,6 +17,7 @@ from p2psync.index.membership import Role
 from p2psync.net.urls import RelayUrl, parse_relay_url
 from p2psync.node.choosing import chosen_folders
 from p2psync.node.control import Console, Json
+from p2psync.node.doctor import examine
 from p2psync.node.explaining import explain_path
 from p2psync.node.history import HISTORY_COMMANDS
 from p2psync.node.joining import Target
@@ -209,5 +210,6 @@ _COMMANDS: dict[str, Callable[[Peer, Json, Console], Awaitable[None]]] = {
     "rename": _rename,
     "stop": _stop,
     "explain": explain_path,
+    "doctor": examine,
     **HISTORY_COMMANDS,
 }

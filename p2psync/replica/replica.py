@@ -263,6 +263,10 @@ class Replica:
             held=[(catalog.feeds.state(each.feed).identity, each) for each in catalog.brake.held()],
         )  # fmt: skip
 
+    async def directories(self) -> int:
+        """How many directories this disk holds, the root counted: each needs a watch."""
+        return 1 + await self._context.workers.run(self._context.catalog.placed.directories)
+
     async def explain(self, path: Path) -> Explained:
         """Everything known of one path inside the folder."""
         return await self._context.workers.run(explain, self._context, path, self._knowing)

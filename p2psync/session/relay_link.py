@@ -14,7 +14,7 @@ import trio
 from p2psync.crypto.signing import SigningKey
 from p2psync.errors import AccessRefused, P2psyncError, PeerError
 from p2psync.ids import AccessKey, NamespaceId, RelayKey
-from p2psync.limits import LINK_CREDIT, MAILBOX_BYTES
+from p2psync.limits import CHALLENGE_SECONDS, LINK_CREDIT, MAILBOX_BYTES
 from p2psync.net.network import Network
 from p2psync.net.urls import RelayUrl
 from p2psync.seams import Clock, Randomness
@@ -90,6 +90,10 @@ class RelayLink:
     def presence(self, store: RemoteStore) -> Presence:
         """The presence slots of the namespace that `store` was opened in."""
         return Presence(self._asker, store.channel)
+
+    async def clock(self) -> float:
+        """The relay's clock, in seconds since 1970, to the second; for people to compare with, nothing else."""
+        return float((await self._challenge()).expiry - CHALLENGE_SECONDS)
 
     async def grant(self, namespace: NamespaceId, key: AccessKey, right: Right | None) -> None:
         """Let `key` do `right` in the namespace, or nothing any more when None. Needs a login with `own` before."""
