@@ -159,8 +159,8 @@ class Peer:
                         started = True
                         await replica.run()
                     finally:
-                        folder.detach_all()
                         del self.folders[registered.folder]
+                        await folder.detach_all()
         except* P2psyncError as group:
             failure = first_failure(group)
             if failure is None:

@@ -7,7 +7,7 @@ relay is not reachable stands in `error`, for status. Does not know what is done
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import trio
@@ -60,6 +60,8 @@ class Attachment:
     serve: Serve
     error: str | None = None
     active: bool = False
+    running: trio.CancelScope | None = None
+    ended: trio.Event = field(default_factory=trio.Event)
 
 
 class RelayKeeper:
@@ -91,9 +93,15 @@ class RelayKeeper:
             self._nursery.start_soon(self._run_attachment, attachment, self._link)
         self._tell()
 
-    def detach(self, folder: FolderId) -> None:
-        """Start `serve` no more; one that runs ends with its own errors."""
+    async def detach(self, folder: FolderId) -> None:
+        """Start `serve` no more; returns when one that runs has ended, since what it uses may be closed then."""
+        gone = [item for item in self._attachments if item.folder == folder]
         self._attachments = [item for item in self._attachments if item.folder != folder]
+        for item in gone:
+            if item.running is not None:
+                item.running.cancel()
+                await item.ended.wait()
+        await trio.lowlevel.checkpoint()
 
     async def link(self) -> RelayLink:
         """The open link; waits for one, without an end: deadlines belong to the caller."""
@@ -166,6 +174,15 @@ class RelayKeeper:
             nursery.cancel_scope.cancel()
 
     async def _run_attachment(self, attachment: Attachment, link: RelayLink) -> None:
+        attachment.ended = trio.Event()
+        try:
+            with trio.CancelScope() as attachment.running:
+                await self._serve_again(attachment, link)
+        finally:
+            attachment.running = None
+            attachment.ended.set()
+
+    async def _serve_again(self, attachment: Attachment, link: RelayLink) -> None:
         """Serve again after every refusal, as long as this link lives: what was refused may be granted meanwhile."""
         backoff = Backoff(self._randomness)
         while attachment in self._attachments:

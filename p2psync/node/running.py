@@ -73,9 +73,11 @@ class RunningFolder:
         for store in self.stores:
             self.attach(store)
 
-    def detach_all(self) -> None:
-        for store in self.stores:
-            self.keeper(store).detach(self.folder)
+    async def detach_all(self) -> None:
+        """Returns when no link uses the folder any more."""
+        with trio.CancelScope(shield=True):
+            for store in self.stores:
+                await self.keeper(store).detach(self.folder)
 
     def add_store(self, store: StoreLocation) -> None:
         self.stores = (*(held for held in self.stores if held.relay_key != store.relay_key), store)

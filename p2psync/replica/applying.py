@@ -8,6 +8,7 @@ a conflict copy is not replaced before that copy stands. What cannot be done now
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import trio
 
@@ -126,7 +127,8 @@ class Applying:
         context = self._context
         for path in list(context.temps):
             if not context.catalog.versions.is_needed(path):
-                context.filesystem.remove_temp(path)
+                with suppress(OSError):  # it stays where it is, and must stop no other path
+                    context.filesystem.remove_temp(path)
                 context.temps.discard(path)
 
     async def _apply_deletions(self, needs: Sequence[Need]) -> int:

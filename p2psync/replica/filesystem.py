@@ -130,7 +130,7 @@ class Filesystem(Protocol):
     def temp_stat(self, path: Path) -> Stat | None: ...
 
     def remove_temp(self, path: Path) -> None:
-        """Unlink whatever file or symlink stands at the temp name; nothing there is fine."""
+        """Unlink whatever file or symlink stands at the temp name; nothing there, not even the directory, is fine."""
 
     def make_temp_symlink(self, path: Path, target: bytes) -> None: ...
 

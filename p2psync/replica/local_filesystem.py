@@ -177,11 +177,11 @@ class LocalFilesystem:
 
     @translated
     def remove_temp(self, path: Path) -> None:
-        with self._parent(path) as (parent, name):
-            try:
+        try:
+            with self._parent(path) as (parent, name):
                 os.unlink(temp_name(name), dir_fd=parent)
-            except FileNotFoundError:
-                return
+        except FileNotFoundError:
+            return  # gone with its directory, perhaps
 
     @translated
     def make_temp_symlink(self, path: Path, target: bytes) -> None:

@@ -18,7 +18,7 @@ from p2psync.catalog.brake import Held
 from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.keystore import Keystore
 from p2psync.encoding import decode
-from p2psync.errors import AccessRefused, FolderStopped, LinkLost, NotFound, P2psyncError, UserError
+from p2psync.errors import AccessRefused, FolderStopped, LinkLost, NotFound, P2psyncError, StorageError, UserError
 from p2psync.ids import EntryHash, FeedId, FolderId, IdentityKey
 from p2psync.index.body import FeedHead, decode_body
 from p2psync.index.membership import Member, Newcomer, Role, encode_add, read_genesis
@@ -132,8 +132,8 @@ class Replica:
         while True:
             try:
                 await self._run_once()
-            except* FolderStopped as group:
-                self._stopped = str(only_failure(group, FolderStopped))
+            except* (FolderStopped, StorageError) as group:
+                self._stopped = str(only_failure(group, (FolderStopped, StorageError)))
                 context.changed.notify()
             await trio.sleep(_STOPPED_RETRY_SECONDS)
 

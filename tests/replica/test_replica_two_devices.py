@@ -224,3 +224,13 @@ async def test_a_directory_stands_when_one_device_replaces_it_and_another_writes
         assert a.tree()["d/new"][1] == b"below"
         (copy,) = (seen for name, seen in a.tree().items() if name.startswith("d.sync-conflict"))
         assert copy[:2] == (kind, b"a file now" if kind == "file" else b"somewhere")
+
+
+async def test_what_stands_at_the_name_of_a_temp_stops_nothing_else(tmp_path: Path) -> None:
+    async with two_devices(tmp_path) as (a, b, first, second):
+        (b.root / "d").mkdir()
+        (b.root / ".p2psync.x.tmp").mkdir()
+        (b.root / "d" / ".p2psync.y.tmp").write_bytes(b"left over")
+        a.write("other", b"comes all the same")
+        await converge(first, second)
+        assert (b.root / "other").exists() and not (b.root / "d" / ".p2psync.y.tmp").exists()

@@ -272,7 +272,10 @@ class SimulatedDisk:
 
     @translated
     def remove_temp(self, path: Path) -> None:
-        parent, name = self._parent(temp_path(path))
+        try:
+            parent, name = self._parent(temp_path(path))
+        except FileNotFoundError:
+            return
         if name in self.nodes[parent].entries:
             self.before("remove_temp", path)
             self._unlink(parent, name)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from p2psync.errors import AccessRefused, LinkLost, NobodyReachable
 from p2psync.ids import FolderId
@@ -15,7 +17,7 @@ from p2psync.net.urls import RelayUrl
 from p2psync.node.relays import BACKOFF_FIRST, BACKOFF_LAST, BACKOFF_SHORT, SHORT_TRIES, RelayKeeper
 from p2psync.seams import SystemClock
 from p2psync.session.relay_link import RelayLink
-from tests.support.links import MemoryNetwork, SeededRandomness
+from tests.support.links import MemoryNetwork, SeededRandomness, running_relay
 
 FOLDER = FolderId(b"f" * 16)
 URL = RelayUrl("relay.example", 22443, bytes(32))
@@ -113,3 +115,25 @@ async def test_what_is_refused_is_tried_again_while_the_link_lives(autojump_cloc
     await keeper._run_attachment(attachment, None)  # type: ignore[arg-type]
     assert len(calls) == 5 and calls[-1] - calls[0] > 3
     assert not attachment.active
+
+
+async def test_a_detached_folder_is_used_by_nobody_any_more(tmp_path: Path) -> None:
+    ended = False
+
+    async def serve(link: RelayLink) -> None:
+        nonlocal ended
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):  # as a worker thread that has to finish
+                await trio.sleep(0.1)
+            ended = True
+
+    network = MemoryNetwork()
+    async with running_relay(tmp_path, network=network) as running, keeping(network, running.url) as keeper:
+        keeper.attach(FOLDER, serve)
+        await keeper.link_within(5)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await keeper.detach(FOLDER)
+        assert ended and keeper.attachment(FOLDER) is None
+        await keeper.detach(FOLDER)

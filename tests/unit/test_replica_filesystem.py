@@ -562,3 +562,8 @@ def test_no_operation_leaks_a_descriptor(disk: Filesystem, root: FilePath) -> No
                 except (OSError, NotRegularFile):
                     continue
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_temp_that_went_with_its_directory_is_gone(disk: Filesystem, root: FilePath) -> None:
+    disk.remove_temp((b"never", b"there"))
+    assert not list(root.iterdir())
