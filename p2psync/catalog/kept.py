@@ -17,6 +17,7 @@ from p2psync.index.versions import Content, Dot, Kind
 from p2psync.store.sqlite import Database
 
 _COLUMNS = "id, file, dir, name, kept_ms, size, placed"
+_TAKEN = "FROM kept WHERE taken = 1 AND by_feed = ? AND kept_ms BETWEEN ? AND ? AND by_seq > ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,29 @@ class KeptVersions:
         self._db.executemany("DELETE FROM kept WHERE id = ?", [(number,) for number in numbers])
 
     def taken_by(self, feed: FeedId, after_seq: int, since_ms: int, until_ms: int) -> int:
-        """How many files versions of this feed behind `after_seq` took away between these times."""
+        """How many files versions of this feed behind `after_seq` took away between these times; one saved often is one."""
         return int(
             self._db.scalar(
-                "SELECT count(*) FROM kept WHERE taken = 1 AND by_feed = ? AND kept_ms BETWEEN ? AND ? AND by_seq > ?",
+                f"SELECT count(DISTINCT dir || x'00' || name) {_TAKEN}", (feed, since_ms, until_ms, after_seq)
+            )
+        )
+
+    def gone_by(self, feed: FeedId, after_seq: int, since_ms: int, until_ms: int) -> int:
+        """How many of these stand at their paths no more."""
+        return int(
+            self._db.scalar(
+                f"SELECT count(DISTINCT dir || x'00' || name) {_TAKEN} AND NOT EXISTS (SELECT 1 FROM placed"
+                " WHERE placed.dir = kept.dir AND placed.name = kept.name AND placed.kind = 0)",
                 (feed, since_ms, until_ms, after_seq),
+            )
+        )
+
+    def is_taken_by(self, path: Path, feed: FeedId, after_seq: int, since_ms: int, until_ms: int) -> bool:
+        """Whether the file at this path is one of these."""
+        return bool(
+            self._db.scalar(
+                f"SELECT EXISTS (SELECT 1 {_TAKEN} AND dir = ? AND name = ?)",
+                (feed, since_ms, until_ms, after_seq, *columns(path)),
             )
         )
 

@@ -25,14 +25,15 @@ class BrakeLimits:
 def trips(*, pending: int, lately: int, standing: int, limits: BrakeLimits) -> bool:
     """Whether one device's changes are to be held.
 
-    `pending` files would be taken away now, `lately` ones were within the hour, `standing` files are on this disk.
+    `pending` files would be taken away now, `lately` others were within the hour; `standing` files are on this disk, or were
+    before those went. A file that is rewritten again and again is one: saving often is no mass rewrite.
     """
     if not pending:
         return False
     taken = pending + lately
     if limits.files and taken > limits.files:
         return True
-    return bool(limits.percent) and taken >= LEAST_FILES and taken * 100 > limits.percent * (standing + lately)
+    return bool(limits.percent) and taken >= LEAST_FILES and taken * 100 > limits.percent * standing
 
 
 def least_that_trips(lately: int, limits: BrakeLimits) -> int:

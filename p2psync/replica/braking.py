@@ -63,27 +63,30 @@ class Braking:
         now_ms, accepted = int(context.clock.now() * 1000), brake.accepted(feed)
         held = {each.feed for each in brake.held()}
         window = WINDOW_SECONDS * 1000
-        lately = context.catalog.kept.taken_by(feed, accepted, now_ms - window, now_ms + window)
+        within = (feed, accepted, now_ms - window, now_ms + window)
+        lately = context.catalog.kept.taken_by(*within)
         if count >= least_that_trips(lately, limits):
-            pending = self._pending(feed, accepted)
-            standing = context.catalog.placed.count_files()
-            if feed in held or trips(pending=pending, lately=lately, standing=standing, limits=limits):
+            pending, again = self._pending(*within)
+            standing = context.catalog.placed.count_files() + context.catalog.kept.gone_by(*within)
+            if feed in held or trips(pending=pending, lately=lately - again, standing=standing, limits=limits):
                 brake.hold(feed, pending, now_ms)
                 return
         elif feed in held:
             return  # what is held stays so, even if part of it was taken back
         self._passed[feed] = head
 
-    def _pending(self, feed: FeedId, accepted: int) -> int:
-        """Queued paths where this feed's versions would take content away that stands nowhere else here."""
-        catalog, after, count = self._context.catalog, 0, 0
+    def _pending(self, feed: FeedId, accepted: int, since_ms: int, until_ms: int) -> tuple[int, int]:
+        """Queued paths where this feed's versions would take content away that stands nowhere else here, and how many of
+        them it took content from between these times already."""
+        catalog, after, count, again = self._context.catalog, 0, 0, 0
         while page := catalog.brake.taken_paths(feed, after):
             after = page[-1][0]
             for _, path in page:
                 wanted = catalog.versions.wanted(path)
                 if wanted is not None and wanted.dot.seq > accepted and not catalog.brake.stands_elsewhere(path):
                     count += 1
-        return count
+                    again += catalog.kept.is_taken_by(path, feed, accepted, since_ms, until_ms)
+        return count, again
 
     def accept(self) -> list[Held]:
         """Let go what is held now, whatever it takes; what the same devices change later is judged anew."""

@@ -149,3 +149,20 @@ async def test_the_limits_are_this_folders_own(tmp_path: Path) -> None:
             await converge(first)
             await until_held(second)
             assert len(b.tree()) == 27
+
+
+async def test_saving_a_few_files_again_and_again_is_no_mass_rewrite(tmp_path: Path) -> None:
+    store = MemoryStore(clock=SystemClock())
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    a.found()
+    async with a.running(store) as first:
+        await b.admitted_by(first)
+        catalog = Catalog(b.catalog)
+        save_settings(catalog, FolderSettings(brake=BrakeLimits(percent=25, files=3)))
+        catalog.close()
+        async with b.running(store) as second:
+            for number in range(22):
+                a.write("note", b"saved %d" % number)
+                a.write("other", b"saved as well %d" % number)
+                await converge(first, second)
+            assert a.tree() == b.tree()

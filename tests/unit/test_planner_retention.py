@@ -93,6 +93,7 @@ def test_the_limits_are_where_they_are_said_to_be() -> None:
     assert not held(19, 20) and held(20, 20)
     assert not held(1000, 100_000) and held(1001, 100_000)
     assert held(1, 100_000, lately=1000)
+    assert not held(1, 100, lately=24) and held(1, 100, lately=25)
 
 
 A, B = FeedId(b"a" * 32), FeedId(b"b" * 32)
