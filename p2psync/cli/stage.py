@@ -83,10 +83,10 @@ class Stage:
             if "folder" in line:
                 return line
 
-    def status(self, name: str) -> dict[str, Any]:
-        """What the device says of itself."""
+    def ask(self, name: str, *command: str) -> dict[str, Any]:
+        """Run a command of a device; what it says, in one object."""
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "p2psync.cli.main", "status", "--json"],
+            [sys.executable, "-P", "-m", "p2psync.cli.main", *command, "--json"],
             env=_clean_environment() | self._home(name), cwd=self.directory, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         if done.returncode:

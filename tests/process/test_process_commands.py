@@ -221,4 +221,5 @@ def test_state_is_private_under_any_umask(machine: Machine, umask: int) -> None:
 def test_the_demonstration_holds(machine: Machine) -> None:
     done = machine.run("a", "demo", TMPDIR=str(machine.directory))
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "the laptop holds that: 50 files" in done.stdout
     assert "found none" in done.stdout and not list(machine.directory.glob("p2psync-demo-*"))
