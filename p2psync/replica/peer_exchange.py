@@ -4,7 +4,8 @@ Both devices run the same. Catching up is pulling: the other's heads (level-trig
 are asked for feed by feed. What this device writes while the other is up to date is pushed the moment it is committed,
 which spares the round trip; heads are shown again after that, so that nothing is sent twice. Chunks are the fetcher's
 (it finds the channel in `context.peers`). When the other device closes the folder, the channel is opened again once
-it is back; ends with LinkLost when the link does.
+it is back. When a better link serves the same device, this one asks nothing more but goes on answering until it ends,
+so that nothing is sent twice; ends with LinkLost when the link does.
 """
 
 from __future__ import annotations
@@ -46,12 +47,16 @@ class PeerExchange:
         while not answers.permits(self._link.identity):
             await self._wait_for_membership()
         async with self._link.offer(prover, answers) as offer:
-            while True:
+            replaced = False
+            while not replaced:
                 channel = await offer.open()
                 try:
                     await self._exchange(channel)
+                    replaced = True
                 except* NotFound:
                     pass  # its folder was closed: it is opened again when it is back
+            await self._link.closed()
+        raise self._link.lost()
 
     async def _wait_for_membership(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -87,6 +92,7 @@ class PeerExchange:
         return await all_here(self._context, watched.heads)
 
     async def _exchange(self, channel: PeerChannel) -> None:
+        """Until another link serves the device instead, or an error."""
         context = self._context
         self.held.clear()
         self._theirs.clear()
@@ -103,12 +109,20 @@ class PeerExchange:
                 nursery.start_soon(self._pull, channel)
                 nursery.start_soon(self._push, channel)
                 nursery.start_soon(self._pass_on)
+                await self._replaced(channel)
+                nursery.cancel_scope.cancel()
         finally:
             self._channel, self.heard = None, False
             if context.peers.get(self.name) is channel:
                 del context.peers[self.name]
             context.peers_moved.notify()
             context.changed.notify()
+
+    async def _replaced(self, channel: PeerChannel) -> None:
+        moved = self._context.peers_moved
+        await trio.lowlevel.checkpoint()
+        while self._context.peers.get(self.name) in (channel, None):
+            await moved.wait(moved.count)
 
     async def _note(self, watched: Watched) -> None:
         moved = False

@@ -32,12 +32,13 @@ from p2psync.wire.messages import (
     Request,
     Urgent,
 )
-from p2psync.wire.peer_messages import AnyMessage, ChannelOpened, PeerRequest
+from p2psync.wire.peer_messages import AnyMessage, ChannelOpened, PeerRequest, Punching
 
 WAITING_REQUESTS = 1024
 """Requests that only wait for something to happen: one watch per folder, and mail."""
 
-R = TypeVar("R", bound=Reply | ChannelOpened)
+Answered = Reply | ChannelOpened | Punching
+R = TypeVar("R", bound=Answered)
 
 
 class _Asked:
@@ -46,12 +47,12 @@ class _Asked:
     __slots__ = ("answered", "error", "expected", "lane", "missing", "most", "parts", "place", "reply", "sending")
 
     def __init__(
-        self, expected: type[Reply | ChannelOpened], most: int, place: trio.Semaphore, parts: list[bytes | bytearray]
+        self, expected: type[Answered], most: int, place: trio.Semaphore, parts: list[bytes | bytearray]
     ) -> None:
         self.expected, self.most, self.place = expected, most, place
         self.answered = trio.Event()
         self.sending = trio.CancelScope()
-        self.reply: Reply | ChannelOpened | None = None
+        self.reply: Answered | None = None
         self.error: P2psyncError | None = None
         self.lane = Lane.URGENT
         self.parts = parts
@@ -119,10 +120,17 @@ class Asker:
         match message:
             case Urgent(request=number, last=last) | Bulk(request=number, last=last):
                 self._take_part(number, Lane.URGENT if isinstance(message, Urgent) else Lane.BULK, body, last)
-            case Done() | Answer() | Failure() | Challenge() | Created() | LoggedIn() | Claimed() | ChannelOpened():
+            case Done() | Answer() | Failure() | Challenge() | Created() | LoggedIn() | Claimed():
+                self._take_reply(message)
+            case ChannelOpened() | Punching():
                 self._take_reply(message)
             case _:
                 raise PeerError(f"{type(message).__name__} is not what answers a request")
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is under way, other than of requests that only wait."""
+        return any(asked.place is self._flight for asked in self._open.values())
 
     def end(self) -> None:
         """The link has ended: everyone who waits gets its error."""
@@ -131,7 +139,7 @@ class Asker:
             asked.place.release()
         self._open.clear()
 
-    def _take_reply(self, message: Reply | ChannelOpened) -> None:
+    def _take_reply(self, message: Answered) -> None:
         asked = self._open.get(message.request)
         if asked is None or (asked.reply is not None and not isinstance(message, Failure)):
             raise PeerError("an answer came that nobody asked for")

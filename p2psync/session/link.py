@@ -45,6 +45,8 @@ class Link:
         self._answer_due: float | None = None
         self._probed = trio.Event()
         self._ended = trio.Event()
+        self.pongs = 0
+        """Signs of life that answered ours: everything said before was read by then."""
         self.error: P2psyncError | None = None
         """Why the link ended; None while it lives."""
 
@@ -88,6 +90,11 @@ class Link:
                 await self._guard(self._listen, nursery.cancel_scope, receive)
         finally:
             self._end(LinkLost(f"the link to {self._peer} was closed"))
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since anything was heard."""
+        return trio.current_time() - self._heard_at
 
     async def ended(self) -> None:
         await self._ended.wait()
@@ -151,7 +158,7 @@ class Link:
             case Ping():
                 self.say(Pong())
             case Pong():
-                pass
+                self.pongs += 1
             case Failure(request=0, code=code, sentence=sentence):
                 raise error_of(code, sentence)
             case _:

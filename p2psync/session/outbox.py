@@ -124,6 +124,11 @@ class Outbox:
                 self.credit(lane, freed)
                 queue.room.unpark_all()
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits to be written; the last send may still be on its way."""
+        return not self._messages and not any(queue.frames for queue in self._lanes.values())
+
     async def wait_room(self) -> None:
         """Wait while too many unwritten messages stand here."""
         while self._message_bytes > MESSAGES_MAX:

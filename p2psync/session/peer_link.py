@@ -8,7 +8,7 @@ answers, is the replica's business; which links to open is the node's. It reconn
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -24,7 +24,8 @@ from p2psync.session.asking import Asker
 from p2psync.session.lanes import Ahead
 from p2psync.session.link import Link
 from p2psync.session.peer_channel import FolderService, PeerChannel, Prover, Transcript
-from p2psync.session.peer_serving import Offered, PeerServing
+from p2psync.session.peer_serving import AnswerPunch, Offered, PeerServing
+from p2psync.session.retiring import drain
 from p2psync.session.serving import Server
 from p2psync.wire.conversation import Speaker
 from p2psync.wire.faults import error_of
@@ -33,12 +34,15 @@ from p2psync.wire.messages import Bulk, Cancel, Failure, Urgent
 from p2psync.wire.peer_conversation import FIRST_REQUEST, REQUEST_STEP, PeerConversation, own_request
 from p2psync.wire.peer_messages import (
     PEER_VERSION,
+    PUNCH,
     AnyMessage,
     ChannelOpened,
     CloseChannel,
     OpenChannel,
     PeerHello,
     PeerRequest,
+    Punch,
+    Punching,
 )
 
 CONNECT_SECONDS = 30
@@ -63,9 +67,10 @@ class PeerLink:
     """An open link to the device `identity`. Made by `open_peer_link` and `accept_peer_link`."""
 
     def __init__(
-        self, link: Link, me: Speaker, own: IdentityKey, identity: IdentityKey, kind: str, greeting: Transcript
-    ) -> None:
-        """`greeting`: dialler's nonce, listener's nonce, dialler's pin, listener's pin."""
+        self, link: Link, me: Speaker, own: IdentityKey, identity: IdentityKey, kind: str, greeting: Transcript,
+        features: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        """`greeting`: dialler's nonce, listener's nonce, dialler's pin, listener's pin. `features`: the other side's."""
         self.identity, self.kind = identity, kind
         self.dialler = own if me is Speaker.CLIENT else identity
         """Which of the two devices dialled."""
@@ -74,7 +79,9 @@ class PeerLink:
         """Transcripts of this side's proofs and of the other side's."""
         self.asker = Asker(link, FIRST_REQUEST[me], REQUEST_STEP)
         self._serving = PeerServing(link, identity, self.theirs, self.ours)
+        self._features = features
         self._server: Server | None = None
+        self._retiring = trio.Event()
         self._carrying = trio.CancelScope()
         self._reason: P2psyncError | None = None
         self._channels = 0
@@ -95,6 +102,26 @@ class PeerLink:
     def probe(self) -> None:
         """There is reason to doubt the link: it ends unless the other device shows within seconds that it is there."""
         self._link.probe()
+
+    def retire(self, reason: str) -> None:
+        """Another link takes this one's place: close it as soon as what is under way on it has arrived."""
+        self._reason = self._reason or LinkLost(reason)
+        self._retiring.set()
+
+    async def punch(self, outside: Sequence[str]) -> Sequence[str]:
+        """Have the other device dial our `outside` addresses from now on; its own outside addresses.
+
+        NotFound when it does not want to, or has none.
+        """
+        if PUNCH not in self._features:
+            await trio.lowlevel.checkpoint()
+            raise NotFound("the other device cannot open a link from both sides; its program is too old")
+        reply, _ = await self.asker.ask(lambda request: Punch(request=request, outside=tuple(outside)), Punching)
+        return reply.outside
+
+    def answer_punches(self, answer: AnswerPunch) -> None:
+        """What to do when the other device asks for that."""
+        self._serving.answer_punch = answer
 
     def end(self, reason: str) -> None:
         """Close the link soon; the other end is told why, everybody who uses it here gets LinkLost."""
@@ -127,12 +154,18 @@ class PeerLink:
                 async with trio.open_nursery() as nursery:
                     self._server = Server(self._link, nursery, self._serving.answer)
                     self._link.open_windows(Ahead(urgent=LINK_CREDIT, bulk=LINK_CREDIT))
+                    nursery.start_soon(self._retire, self._server)
                     await self._link.run(self._receive)
                     nursery.cancel_scope.cancel()
         finally:
             error = self._link.error
             self.asker.end()
             await self._link.aclose(self._reason or (error if isinstance(error, PeerError) else None))
+
+    async def _retire(self, server: Server) -> None:
+        await self._retiring.wait()
+        await drain(self._link, self.asker, server)
+        self._carrying.cancel()
 
     def _receive(self, message: AnyMessage, body: bytes | bytearray) -> None:
         assert self._server is not None, "carry makes it before it listens"
@@ -270,7 +303,7 @@ async def _dial(
     await _greet(link, nonce)
     hello = await _hello(link)
     greeting = (nonce, hello.nonce, device.pin, certificate_pin(certificate))
-    return PeerLink(link, Speaker.CLIENT, device.identity_key, expected, kind, greeting)
+    return PeerLink(link, Speaker.CLIENT, device.identity_key, expected, kind, greeting, hello.features)
 
 
 async def _accept(
@@ -289,7 +322,7 @@ async def _accept(
     nonce = randomness.bytes(NONCE_BYTES)
     await _greet(link, nonce)
     greeting = (hello.nonce, nonce, pin, device.pin)
-    return PeerLink(link, Speaker.SERVER, device.identity_key, identities[pin], kind, greeting)
+    return PeerLink(link, Speaker.SERVER, device.identity_key, identities[pin], kind, greeting, hello.features)
 
 
 async def _within(
@@ -322,7 +355,7 @@ async def _running(peer: PeerLink) -> AsyncIterator[None]:
 
 
 async def _greet(link: Link, nonce: bytes) -> None:
-    link.outbox.say(PeerHello(versions=(PEER_VERSION,), features=(), nonce=nonce))
+    link.outbox.say(PeerHello(versions=(PEER_VERSION,), features=(PUNCH,), nonce=nonce))
     try:
         await link.outbox.flush()
     except (trio.BrokenResourceError, trio.ClosedResourceError):

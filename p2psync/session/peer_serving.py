@@ -7,7 +7,7 @@ the same words as a proof that matches nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -36,6 +36,8 @@ from p2psync.wire.peer_messages import (
     GetEntries,
     OpenChannel,
     PeerRequest,
+    Punch,
+    Punching,
     PutEntries,
     WatchHeads,
 )
@@ -46,6 +48,9 @@ INCOMING_BYTES = 16 * MIB
 CHANNELS_MAX = 4096
 """Channels the other end may have open: one for each folder in common."""
 _NO_CHANNEL = "no such channel"
+
+AnswerPunch = Callable[[Sequence[str]], Awaitable[Sequence[str]]]
+"""Takes the other side's outside addresses, begins to dial them, and gives our own. NotFound when it will not."""
 
 
 class Offered:
@@ -72,6 +77,7 @@ class PeerServing:
 
     def __init__(self, link: Link, peer: IdentityKey, theirs: Transcript, ours: Transcript) -> None:
         self._link, self._peer, self._theirs, self._ours = link, peer, theirs, ours
+        self.answer_punch: AnswerPunch | None = None
         self._offers: list[Offered] = []
         self._channels: dict[int, Offered] = {}
         self._outgoing, self._incoming = Budget(OUTGOING_BYTES), Budget(INCOMING_BYTES)
@@ -100,6 +106,10 @@ class PeerServing:
                 return await self._put_entries(request, self._service(request.channel), body)
             case GetChunks():
                 return await self._get_chunks(request, self._service(request.channel), body)
+            case Punch(request=number, outside=outside):
+                if self.answer_punch is None:
+                    raise NotFound("this link is not to be replaced by a direct one")
+                return Punching(request=number, outside=tuple(await self.answer_punch(outside)))
         raise PeerError(f"a device does not ask {type(request).__name__}")
 
     def _open(self, request: OpenChannel) -> ChannelOpened:

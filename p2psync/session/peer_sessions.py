@@ -2,7 +2,8 @@
 
 Both devices decide alike without a word: of two simultaneous dials the one by the device with the lower identity key
 stays; of two dials by the same device the newer one stays, since it would not have dialled again had the older worked.
-A link that needs no relay takes the place of one that does, whoever dialled, and never the other way round.
+A link that needs no relay takes the place of one that does, whoever dialled, and never the other way round; the other
+one still delivers what is under way on it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ class PeerSessions:
                 held.probe()  # who dials may know better than we do that it is dead
                 link.end(_REPLACED)
                 raise LinkLost(_REPLACED)
-            held.end(_REPLACED)
+            if better > 0:
+                held.retire(_REPLACED)
+            else:
+                held.end(_REPLACED)  # its device would not have dialled again had it worked
         self._links[link.identity] = link
         try:
             yield

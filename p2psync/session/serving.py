@@ -35,7 +35,15 @@ from p2psync.wire.messages import (
     Urgent,
     WaitingMessage,
 )
-from p2psync.wire.peer_messages import AnyMessage, ChannelOpened, GetChunks, PeerRequest, PutEntries, WatchHeads
+from p2psync.wire.peer_messages import (
+    AnyMessage,
+    ChannelOpened,
+    GetChunks,
+    PeerRequest,
+    Punching,
+    PutEntries,
+    WatchHeads,
+)
 
 PIECE_BYTES = 1024 * 1024
 """An answer is read from its store in pieces of this size: one thread hop each, and one of them in memory per link."""
@@ -54,7 +62,7 @@ class Stream:
     budget: Budget
 
 
-Response = Reply | ChannelOpened | tuple[Answer, Stream] | tuple[Answer, bytes] | None
+Response = Reply | ChannelOpened | Punching | tuple[Answer, Stream] | tuple[Answer, bytes] | None
 """None: the handler has said its answer itself."""
 
 
@@ -129,6 +137,11 @@ class Server:
         ready = trio.Event()
         ready.set()
         self._last_admitted = dict.fromkeys(Lane, ready)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is being made or written, other than of requests that only wait."""
+        return len(self._running) > self._waiting
 
     def receive(self, message: AnyMessage, body: bytes | bytearray) -> None:
         """Take one message: a request, a part of one's body, or the end of either."""

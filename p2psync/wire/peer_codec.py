@@ -21,10 +21,13 @@ from p2psync.wire.codec import (
     encode_form,
     integer,
     items,
+    text,
 )
 from p2psync.wire.login import NONCE_BYTES
 from p2psync.wire.messages import Answer, Bulk, Cancel, Credit, Done, Failure, Ping, Pong, Urgent
 from p2psync.wire.peer_messages import (
+    OUTSIDE_BYTES_MAX,
+    OUTSIDE_MAX,
     PROOF_BYTES,
     ChannelOpened,
     CloseChannel,
@@ -33,10 +36,13 @@ from p2psync.wire.peer_messages import (
     OpenChannel,
     PeerHello,
     PeerMessage,
+    Punch,
+    Punching,
     PutEntries,
     WatchHeads,
 )
 
+_OUTSIDE = items(text(OUTSIDE_BYTES_MAX), OUTSIDE_MAX)
 _SHARED = {Credit, Urgent, Bulk, Cancel, Ping, Pong, Failure, Done, Answer}
 
 PEER_FORMS: dict[int, Form] = {number: form for number, form in FORMS.items() if form[0] in _SHARED} | {
@@ -48,6 +54,8 @@ PEER_FORMS: dict[int, Form] = {number: form for number, form in FORMS.items() if
     69: (GetEntries, {"request": REQUEST, "channel": CHANNEL, "feed": data(32), "after": integer(0, SEQ_MAX)}),
     70: (PutEntries, {"request": REQUEST, "channel": CHANNEL, "size": SIZE}),
     71: (GetChunks, {"request": REQUEST, "channel": CHANNEL, "generation": integer(0, 65535), "size": SIZE}),
+    72: (Punch, {"request": REQUEST, "outside": _OUTSIDE}),
+    73: (Punching, {"request": REQUEST, "outside": _OUTSIDE}),
 }  # fmt: skip
 PEER_NUMBERS: dict[type[Any], int] = {kind: number for number, (kind, _) in PEER_FORMS.items()}
 

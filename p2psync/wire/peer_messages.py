@@ -14,6 +14,11 @@ from p2psync.wire.messages import Answer, Bulk, Cancel, Credit, Done, Failure, M
 
 PEER_VERSION = 1
 PROOF_BYTES = 32
+PUNCH = "punch"
+"""The feature of a device that answers Punch."""
+OUTSIDE_MAX = 2
+"""Outside addresses in one Punch: one of each family."""
+OUTSIDE_BYTES_MAX = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +93,24 @@ class GetChunks:
     size: int
 
 
-PeerRequest = OpenChannel | WatchHeads | GetEntries | PutEntries | GetChunks
-PeerReply = Failure | Done | Answer | ChannelOpened
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Punch:
+    """Let us dial each other at the same moment. `outside`: where the asker's NAT shows it, as host:port."""
+
+    request: int
+    outside: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Punching:
+    """The answering side dials from now on, and where its own NAT shows it."""
+
+    request: int
+    outside: tuple[str, ...]
+
+
+PeerRequest = OpenChannel | WatchHeads | GetEntries | PutEntries | GetChunks | Punch
+PeerReply = Failure | Done | Answer | ChannelOpened | Punching
 PeerMessage = (
     PeerHello | CloseChannel | PeerRequest | PeerReply | Credit | Urgent | Bulk | Cancel | Ping | Pong
 )  # fmt: skip

@@ -60,8 +60,9 @@ async def tcp_pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
 
 @asynccontextmanager
 async def device_links(
-    dialler: Device, listener: Device, wrap: Wrap = lambda stream: stream, others: tuple[Device, ...] = ()
-) -> AsyncIterator[tuple[PeerLink, PeerLink]]:
+    dialler: Device, listener: Device, wrap: Wrap = lambda stream: stream, others: tuple[Device, ...] = (),
+    kind: str = "direct",
+) -> AsyncIterator[tuple[PeerLink, PeerLink]]:  # fmt: skip
     """A link between two devices; `others` are further members the listener would let in."""
     near, far = await tcp_pair()
     members = {each.keys.identity_key: each.keys.certificate for each in (dialler, *others)}
@@ -71,7 +72,9 @@ async def device_links(
         accepted, done = trio.Event(), trio.Event()
 
         async def accept() -> None:
-            async with accept_peer_link(far, device=listener.keys, members=members, randomness=randomness) as link:
+            async with accept_peer_link(
+                far, device=listener.keys, members=members, randomness=randomness, kind=kind
+            ) as link:
                 found["far"] = link
                 accepted.set()
                 await done.wait()
@@ -79,7 +82,7 @@ async def device_links(
         nursery.start_soon(accept)
         async with open_peer_link(
             wrap(near), device=dialler.keys, expected=listener.keys.identity_key,
-            certificate=listener.keys.certificate, randomness=randomness,
+            certificate=listener.keys.certificate, randomness=randomness, kind=kind,
         ) as link:  # fmt: skip
             await accepted.wait()
             yield link, found["far"]

@@ -40,6 +40,8 @@ from p2psync.wire.peer_messages import (
     OpenChannel,
     PeerHello,
     PeerMessage,
+    Punch,
+    Punching,
     PutEntries,
     WatchHeads,
 )
@@ -54,6 +56,8 @@ EXAMPLES: list[Any] = [
     GetEntries(request=5, channel=7, feed=FeedId(b"f" * 32), after=0),
     PutEntries(request=7, channel=7, size=5000),
     GetChunks(request=9, channel=7, generation=0, size=36),
+    Punch(request=11, outside=("203.0.113.1:4001",)),
+    Punching(request=11, outside=("203.0.113.2:4002", "[2001:db8::1]:4003")),
 ]
 
 
