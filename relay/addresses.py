@@ -34,7 +34,7 @@ def caller_of(transport: trio.abc.Stream) -> Caller:
     """Who is at the other end of an accepted connection."""
     if not isinstance(transport, trio.SocketStream):
         address = str(getattr(transport, "address", "local"))
-        return Caller(address, place(address, 0) if _is_address(address) else None)
+        return Caller(address, place(address, getattr(transport, "port", 0)) if _is_address(address) else None)
     try:
         host, port = transport.socket.getpeername()[:2]
     except OSError:

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 from types import TracebackType
+from typing import Protocol
 
 import trio
 
 from p2psync.errors import LinkLost
-from p2psync.net.network import place
+from p2psync.net.network import Connector, place
 from p2psync.net.sockets import tune
 
 ATTEMPT_SECONDS = 1.5
@@ -29,12 +31,29 @@ PAUSE_SECONDS = 0.02
 _HOPELESS = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAFNOSUPPORT, errno.EPERM, errno.EACCES})
 
 
+class OutsidePort(Connector, Protocol):
+    """A port that dials a relay, to learn how it looks from outside, and then a device that dials it."""
+
+    def __enter__(self) -> OutsidePort: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    async def punch(self, peer: tuple[str, int], seconds: float) -> trio.abc.Stream: ...
+
+
+OpenPort = Callable[[socket.AddressFamily], OutsidePort]
+
+
 class LocalPort:
     """A TCP port of this machine from which any number of connections go out. Use it as a context manager."""
 
     def __init__(self, family: socket.AddressFamily = socket.AF_INET) -> None:
+        """LinkLost when this machine has no addresses of the family."""
         self._family = family
-        self._held = self._open(0)
+        try:
+            self._held = self._open(0)
+        except OSError as error:
+            raise LinkLost(f"no port can be opened: {error.strerror or error}") from error
         self.port: int = self._held.getsockname()[1]
 
     def __enter__(self) -> LocalPort:
@@ -48,6 +67,31 @@ class LocalPort:
     def dialler(self) -> trio.socket.SocketType:
         """A fresh socket that dials from this port."""
         return self._open(self.port)
+
+    async def punch(self, peer: tuple[str, int], seconds: float) -> trio.SocketStream:
+        """Dial `peer` (a numeric address and port) from this port again and again, while it does the same.
+
+        LinkLost when they have not met within `seconds`: the NATs between do not let it happen, or the other device did
+        not dial. Simultaneous opens are symmetric: both ends get a stream, and neither is the server.
+        """
+        reason = "nobody answered"
+        with trio.move_on_after(seconds):
+            while True:
+                dialler, stream = self.dialler(), None
+                try:
+                    with trio.move_on_after(ATTEMPT_SECONDS):
+                        await dialler.connect(peer)
+                        stream = trio.SocketStream(dialler)
+                        return stream
+                except OSError as error:
+                    reason = error.strerror or str(error)
+                    if error.errno in _HOPELESS:
+                        break
+                finally:
+                    if stream is None:
+                        dialler.close()
+                await trio.sleep(PAUSE_SECONDS)
+        raise LinkLost(f"no direct way to {place(*peer)}: {reason}")
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         """A connection from this port; as `Network.connect`, for one family of addresses only."""
@@ -76,29 +120,3 @@ class LocalPort:
         except BaseException:
             opened.close()
             raise
-
-
-async def punch(local: LocalPort, peer: tuple[str, int], seconds: float) -> trio.SocketStream:
-    """Dial `peer` (a numeric address and port) from `local` again and again, while it does the same.
-
-    LinkLost when they have not met within `seconds`: the NATs between do not let it happen, or the other device did not
-    dial. Simultaneous opens are symmetric: both ends get a stream, and neither is the server.
-    """
-    reason = "nobody answered"
-    with trio.move_on_after(seconds):
-        while True:
-            dialler, stream = local.dialler(), None
-            try:
-                with trio.move_on_after(ATTEMPT_SECONDS):
-                    await dialler.connect(peer)
-                    stream = trio.SocketStream(dialler)
-                    return stream
-            except OSError as error:
-                reason = error.strerror or str(error)
-                if error.errno in _HOPELESS:
-                    break
-            finally:
-                if stream is None:
-                    dialler.close()
-            await trio.sleep(PAUSE_SECONDS)
-    raise LinkLost(f"no direct way to {place(*peer)}: {reason}")

@@ -119,6 +119,7 @@ class DeviceKeeper:
         with self._sessions.hold(link):
             session = self.session = Session(link, transport, way, self._now())
             self.error = None
+            self.news.notify()
             self._begun(link)
             try:
                 await link.closed()

@@ -18,6 +18,7 @@ from p2psync.net.counting import CountedStream
 from p2psync.net.network import bound_port
 from p2psync.node.devices import DIRECT, LAN, DeviceKeeper
 from p2psync.node.failures import first_failure
+from p2psync.node.punching import Puncher
 from p2psync.node.splicing import DIRECT_FIRST_SECONDS, MeetingPoint, SpliceKeeper
 from p2psync.node.surroundings import Surroundings
 from p2psync.node.whereabouts import Whereabouts
@@ -219,12 +220,31 @@ class DeviceLinks:
         )  # fmt: skip
         scope = trio.CancelScope()
         self._keepers[identity] = keeper, scope
-        splices = SpliceKeeper(
-            keeper, device=self._device, network=outside.to_relays, randomness=outside.randomness,
-            point=lambda: self._meeting_point(identity), certificate=lambda: self._certificates.get(identity),
-            head_start=DIRECT_FIRST_SECONDS if self.direct else 0,
+        self._nursery.start_soon(self._run_keeper, keeper, scope)
+
+    async def _run_keeper(self, keeper: DeviceKeeper, scope: trio.CancelScope) -> None:
+        with scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(keeper.run)
+                if self.options.links & {"direct", "splice"}:
+                    nursery.start_soon(self._splices(keeper, nursery).run)
+
+    def _splices(self, keeper: DeviceKeeper, tasks: trio.Nursery) -> SpliceKeeper:
+        outside, identity = self._outside, keeper.identity
+
+        def certificate() -> bytes | None:
+            return self._certificates.get(identity)
+
+        puncher = Puncher(
+            keeper, device=self._device, randomness=outside.randomness, tasks=tasks, ports=outside.outside_ports,
+            certificate=certificate, way=self._way,
         )  # fmt: skip
-        self._nursery.start_soon(_run_within, keeper, splices if "splice" in self.options.links else None, scope)
+        return SpliceKeeper(
+            keeper, device=self._device, network=outside.to_relays, randomness=outside.randomness,
+            point=lambda: self._meeting_point(identity), certificate=certificate,
+            head_start=DIRECT_FIRST_SECONDS if self.direct else 0, carries="splice" in self.options.links,
+            puncher=puncher if self.direct else None,
+        )  # fmt: skip
 
     def _meeting_point(self, identity: IdentityKey) -> MeetingPoint | None:
         return self._point(identity) if self.whereabouts.present(identity) else None
@@ -241,11 +261,3 @@ class DeviceLinks:
             self.told = told
             self.changed.notify()
             self.news.notify()
-
-
-async def _run_within(keeper: DeviceKeeper, splices: SpliceKeeper | None, scope: trio.CancelScope) -> None:
-    with scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(keeper.run)
-            if splices is not None:
-                nursery.start_soon(splices.run)

@@ -8,7 +8,8 @@ ends at a web server: there the signed hello is the proof. What is said after th
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -61,16 +62,20 @@ async def greet_relay(
     return await _within(CONNECT_SECONDS, url, lambda: _connect(url, network, randomness, expected, features))
 
 
+@asynccontextmanager
 async def observed_address(
     url: RelayUrl, *, connector: Connector, randomness: Randomness, expected: RelayKey | None = None
-) -> tuple[str, int] | None:
+) -> AsyncIterator[tuple[str, int] | None]:
     """Where the relay sees connections of `connector` from: the outside address of a local port. None if it cannot say.
 
-    A relay behind a web server that does not pass ports on knows none, which is no use for dialling.
+    A relay behind a web server that does not pass ports on knows none, which is no use for dialling. The connection
+    stays for the length of the block: a NAT may forget the port when it ends.
     """
     greeting = await greet_relay(url, network=connector, randomness=randomness, expected=expected)
-    await greeting.link.aclose()
-    return greeting.observed if greeting.observed and greeting.observed[1] else None
+    try:
+        yield greeting.observed if greeting.observed and greeting.observed[1] else None
+    finally:
+        await greeting.link.aclose()
 
 
 async def _within(seconds: float, url: RelayUrl, work: Callable[[], Awaitable[T]]) -> T:

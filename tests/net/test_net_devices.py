@@ -1,4 +1,5 @@
-"""Two devices behind NATs that let nothing in: they meet at the relay, which gets no content to keep."""
+"""Devices behind real NATs of this machine's kernel: they open a link from both sides where that can work, and meet at
+the relay where it cannot. The relay gets no content to keep."""
 
 from __future__ import annotations
 
@@ -8,43 +9,76 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.namespaces import PUBLIC_ADDRESS, Nat, two_nats, within
-from tests.support.processes import Machine, tree, wait_until
+from tests.support.namespaces import PUBLIC_ADDRESS, Hosts, Nat, two_nats, within
+from tests.support.processes import Machine, Process, tree, wait_until
 
 pytestmark = pytest.mark.slow
 
+LINKS = ("--links", "direct,splice", "--listen", ":0", "--json")
+
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
     made = Machine(tmp_path)
     yield made
     made.stop()
 
 
-def test_devices_behind_nats_share_a_folder_through_a_splice(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
+def reached(machine: Machine, name: str) -> str:
+    (peer,) = machine.status(name)["folders"][0]["peers"]
+    return str(peer["reached"])
+
+
+def relay(machine: Machine, hosts: Hosts) -> str:
+    machine.wrapper = within(hosts.public)
+    return machine.relay("--open", "--listen", f"{PUBLIC_ADDRESS}:22443")
+
+
+def paired(machine: Machine, first: str, second: str, url: str) -> tuple[Process, Process]:
+    """Devices `a` in namespace `first` and `b` in `second`, with a large file of a's that has come to b."""
     source, target = machine.directory / "a", machine.directory / "b"
     source.mkdir()
     (source / "large").write_bytes(os.urandom(3_000_000))
-    links = ("--links", "direct,splice", "--listen", ":0", "--json")
+    machine.wrapper = within(first)
+    sharing = machine.device("a", "share", str(source), "--relay", url, *LINKS)
+    code = str(sharing.first_json(lambda line: "code" in line)["code"])
+    machine.wrapper = within(second)
+    joining = machine.device("b", "join", str(target), "--relay", url, *LINKS, P2PSYNC_CODE=code)
+    wait_until(lambda: tree(target) == tree(source), "the first sync")
+    return sharing, joining
+
+
+def kept_packs(machine: Machine) -> list[Path]:
+    return [path for path in (machine.directory / "relay").rglob("*") if path.is_file() and "packs" in path.parts]
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"), [(Nat.MASQUERADE, "direct"), (Nat.RANDOM, "spliced")], ids=["port-keeping", "random"]
+)
+def test_two_devices_behind_nats(machine: Machine, kind: Nat, way: str) -> None:
+    with two_nats(kind) as hosts:
+        try:
+            paired(machine, hosts.left, hosts.right, relay(machine, hosts))
+            for name in ("a", "b"):
+                wait_until(lambda name=name: reached(machine, name) == way, f"{name} being {way}")  # type: ignore[misc]
+            if way == "direct":
+                machine.relay_process.end()  # what goes direct needs no relay
+            (machine.directory / "b" / "back").write_text("from b")
+            wait_until(lambda: (machine.directory / "a" / "back").exists(), "a change of b")
+            for name in ("a", "b"):
+                assert reached(machine, name) == way
+            assert kept_packs(machine) == []
+        finally:
+            machine.stop()
+
+
+def test_a_public_device_and_one_behind_a_nat_are_linked_directly(machine: Machine) -> None:
     with two_nats(Nat.RANDOM) as hosts:
         try:
-            machine.wrapper = within(hosts.public)
-            url = machine.relay("--open", "--listen", f"{PUBLIC_ADDRESS}:22443")
-            machine.wrapper = within(hosts.left)
-            sharing = machine.device("a", "share", str(source), "--relay", url, *links)
-            code = str(sharing.first_json(lambda line: "code" in line)["code"])
-            machine.wrapper = within(hosts.right)
-            machine.device("b", "join", str(target), "--relay", url, *links, P2PSYNC_CODE=code)
-            wait_until(lambda: tree(target) == tree(source), "the first sync")
-            (target / "back").write_text("from b")
-            wait_until(lambda: tree(target) == tree(source), "a change of b")
-            for name in ("a", "b"):
-                (peer,) = machine.status(name)["folders"][0]["peers"]
-                assert peer["reached"] == "spliced" and peer["reason"] is None
-            kept = [
-                path for path in (machine.directory / "relay").rglob("*") if path.is_file() and "packs" in path.parts
-            ]
-            assert kept == []
+            paired(machine, hosts.public, hosts.right, relay(machine, hosts))
+            wait_until(lambda: reached(machine, "b") == "direct", "b being direct")
+            assert reached(machine, "a") == "lan", "the other one's NAT is on the same network"
+            assert kept_packs(machine) == []
         finally:
             machine.stop()

@@ -62,8 +62,9 @@ class _OneAtATime:
 class MemoryStream(trio.abc.HalfCloseableStream):
     """One end of a memory connection, with a bounded buffer in each direction."""
 
-    def __init__(self, incoming: _Pipe, outgoing: _Pipe, address: str) -> None:
-        self._in, self._out, self.address = incoming, outgoing, address
+    def __init__(self, incoming: _Pipe, outgoing: _Pipe, address: str, port: int = 0) -> None:
+        """`address`, `port`: where the other end is; port 0 stands for any."""
+        self._in, self._out, self.address, self.port = incoming, outgoing, address, port
         self._closed = False
         self._sending = _OneAtATime("sending")
         self._reading = _OneAtATime("receiving")
@@ -138,6 +139,12 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             pipe.change()
 
 
+def memory_pair() -> tuple[MemoryStream, MemoryStream]:
+    """Both ends of a connection."""
+    up, down = _Pipe(), _Pipe()
+    return MemoryStream(down, up, ""), MemoryStream(up, down, "")
+
+
 class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
     def __init__(self, network: MemoryNetwork, host: str, port: int) -> None:
         self._network, self._host, self.port = network, host, port
@@ -162,17 +169,17 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
 class MemoryNetwork:
     """host:port places in memory. `cut_all` breaks what is connected, `unreachable` holds hosts nobody can reach."""
 
-    def __init__(self, address: str = "10.0.0.1") -> None:
-        self._address = address
+    def __init__(self, address: str = "10.0.0.1", own_port: int = 0) -> None:
+        self._address, self._own_port = address, own_port
         self._listeners: dict[int, MemoryListener] = {}
         self._next_port = 40_000
         self.streams: list[MemoryStream] = []
         self.unreachable: set[str] = set()
         self._parent = self
 
-    def seen_from(self, address: str) -> MemoryNetwork:
+    def seen_from(self, address: str, port: int = 0) -> MemoryNetwork:
         """The same network, used by a device with another address."""
-        other = MemoryNetwork(address)
+        other = MemoryNetwork(address, port)
         other._parent = self._parent
         return other
 
@@ -181,8 +188,8 @@ class MemoryNetwork:
         listener = self._parent._listeners.get(port)
         if listener is None or host in self._parent.unreachable:
             raise LinkLost(f"cannot connect to {host}:{port}: nobody listens there")
-        up, down = _Pipe(), _Pipe()
-        ours, theirs = MemoryStream(down, up, f"{host}:{port}"), MemoryStream(up, down, self._address)
+        ours, theirs = memory_pair()
+        ours.address, theirs.address, theirs.port = f"{host}:{port}", self._address, self._own_port
         listener.offer(theirs)
         self._parent.streams.append(ours)
         return ours

@@ -9,7 +9,7 @@ import trio
 
 from p2psync.errors import LinkLost
 from p2psync.net.network import TcpNetwork, bound_port
-from p2psync.net.punch import LocalPort, punch
+from p2psync.net.punch import LocalPort
 from p2psync.seams import SystemRandomness
 from p2psync.session.greeting import observed_address
 from tests.support.links import running_relay
@@ -18,8 +18,8 @@ from tests.support.links import running_relay
 async def test_a_relay_tells_the_outside_address_of_a_local_port(tmp_path: Path) -> None:
     async with running_relay(tmp_path) as running:
         with LocalPort() as local:
-            found = await observed_address(running.url, connector=local, randomness=SystemRandomness())
-            assert found == ("127.0.0.1", local.port)
+            async with observed_address(running.url, connector=local, randomness=SystemRandomness()) as found:
+                assert found == ("127.0.0.1", local.port)
 
 
 async def test_several_connections_go_out_from_one_port() -> None:
@@ -39,7 +39,7 @@ async def test_a_peer_that_listens_late_is_still_reached() -> None:
             found: list[trio.SocketStream] = []
 
             async def dial() -> None:
-                found.append(await punch(local, ("127.0.0.1", peer.port), 20))
+                found.append(await local.punch(("127.0.0.1", peer.port), 20))
 
             nursery.start_soon(dial)
             for _ in range(200):
@@ -63,7 +63,7 @@ async def test_dialling_gives_up_in_time_and_says_where_it_dialled() -> None:
     with LocalPort() as local, LocalPort() as silent:
         with trio.fail_after(5):
             with pytest.raises(LinkLost, match=f"no direct way to 127.0.0.1:{silent.port}: "):
-                await punch(local, ("127.0.0.1", silent.port), 0.2)
+                await local.punch(("127.0.0.1", silent.port), 0.2)
 
 
 async def test_a_port_connects_to_nobody_with_a_reason() -> None:

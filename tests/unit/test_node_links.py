@@ -68,16 +68,19 @@ class LinkedWorld(World):
         self.wrong: dict[str, float] = {}
         """Seconds that a device's clock is ahead."""
 
-    @asynccontextmanager
-    async def device(self, name: str) -> AsyncIterator[Peer]:
+    def surroundings(self, name: str) -> Surroundings:
         self._seed += 1
         network = CountingNetwork(self, self.addresses[name])
-        surroundings = Surroundings(
+        return Surroundings(
             network=network, relay_network=network, clock=WrongClock(self.clock, self.wrong.get(name, 0)),
             workers=self.workers,
             randomness=SeededRandomness(self._seed),
             interfaces=lambda: [ipaddress.ip_interface(f"{self.addresses[name]}/32")],
         )  # fmt: skip
+
+    @asynccontextmanager
+    async def device(self, name: str) -> AsyncIterator[Peer]:
+        surroundings = self.surroundings(name)
         if self.ether is not None:
             surroundings = replace(surroundings, open_lan=self.ether.on(self.addresses[name]))
         options = LinkOptions(links=self.links, listen=self.listen, lan=self.ether is not None)
