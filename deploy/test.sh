@@ -77,6 +77,7 @@ programs="systemd-analyze:systemd:that verify the service units in deploy/
 nginx:nginx-light:of a relay behind nginx
 ip:iproute2:of direct links through NATs
 nft:nftables:of direct links through NATs
+miniupnpd:miniupnpd:of ports asked for at a router
 faketime:faketime:of wrong clocks"
 
 prepare_machine() {

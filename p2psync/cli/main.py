@@ -20,15 +20,18 @@ import typer
 from p2psync.catalog.keystore import Keystore
 from p2psync.cli import demo as demonstration
 from p2psync.cli import history as past
+from p2psync.cli.device_address import device_address
 from p2psync.cli.doctor import doctor
 from p2psync.cli.explaining import explain
 from p2psync.cli.options import (
+    AnnounceOption,
     GuiOption,
     HomeOption,
     JsonOption,
     LinksOption,
     ListenOption,
     NoLanOption,
+    NoUpnpOption,
     PeerOptions,
     QrOption,
     RelayOption,
@@ -80,10 +83,11 @@ def share(
     path: SomePath, home: HomeOption = None, relay: RelayOption = None, label: _LABEL = None, store: _STORE = None,
     role: RoleOption = "writer", yes: YesOption = False, no_code: _NO_CODE = False, qr: QrOption = False,
     links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False, listen: ListenOption = None,
+    announce: AnnounceOption = None, no_upnp: NoUpnpOption = False,
     gui_address: GuiOption = "none", as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Make PATH a folder, print a code for another device, and keep it in sync."""
-    linking = link_options(links, listen, no_lan)
+    linking = link_options(links, listen, no_lan, announce, no_upnp)
     if store:
         raise UsageError("--store is not there yet in this version: a folder's store is the relay given by --relay")
     invite = secret_variable("P2PSYNC_RELAY_INVITE")
@@ -99,10 +103,11 @@ def join(
     code: SomeCode = None,
     path: Annotated[Path | None, typer.Argument(help="Where the folder goes.", show_default=False, metavar="PATH")] = None,
     home: HomeOption = None, relay: RelayOption = None, links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False,
-    listen: ListenOption = None, gui_address: GuiOption = "none", as_json: JsonOption = False,
+    listen: ListenOption = None, announce: AnnounceOption = None, no_upnp: NoUpnpOption = False,
+    gui_address: GuiOption = "none", as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Redeem a pairing code from another device, and keep its folder in sync at PATH (default: ./LABEL)."""
-    linking = link_options(links, listen, no_lan)
+    linking = link_options(links, listen, no_lan, announce, no_upnp)
     if path is None and code is not None and not looks_like_code(code):
         path, code = Path(code), None
     typed = code or secret_variable("P2PSYNC_CODE") or trio.run(Screen(as_json=as_json).ask_code)
@@ -116,10 +121,11 @@ def join(
 @app.command(name="serve")
 def serve_command(
     home: HomeOption = None, relay: RelayOption = None, links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False,
-    listen: ListenOption = None, gui_address: GuiOption = "none", as_json: JsonOption = False,
+    listen: ListenOption = None, announce: AnnounceOption = None, no_upnp: NoUpnpOption = False,
+    gui_address: GuiOption = "none", as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Run this device's folders in the foreground (what service units start)."""
-    linking = link_options(links, listen, no_lan)
+    linking = link_options(links, listen, no_lan, announce, no_upnp)
     trio.run(serve, PeerOptions(choose_home(home), as_json, relay, links=linking), Screen(as_json=as_json))
 
 
@@ -212,6 +218,9 @@ def device_rename(
 ) -> None:  # fmt: skip
     """Give this device a name that other members see."""
     _run({"command": "rename", "name": name}, home, as_json, stay=False)
+
+
+device_app.command(name="address")(device_address)
 
 
 @app.command(name="device-id")

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from p2psync.errors import UsageError
-from p2psync.net.addresses import parse_listen
+from p2psync.net.addresses import parse_announced, parse_listen
 from p2psync.node.home import default_home
 from p2psync.node.links import SERVING, UNHEARD, LinkOptions
 
@@ -39,6 +39,16 @@ ListenOption = Annotated[
         help="Address for direct links (host:port, :port) or none. Default: port 22400 of all interfaces, or a free one.",
     ),
 ]  # fmt: skip
+AnnounceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--announce", envvar="P2PSYNC_ANNOUNCE", metavar="ADDR", show_default=False,
+        help="An address from which a port is forwarded to this device: IP:port, or :port of the address relays see.",
+    ),
+]  # fmt: skip
+NoUpnpOption = Annotated[
+    bool, typer.Option("--no-upnp", envvar="P2PSYNC_NO_UPNP", help="Do not ask the router for a port.")
+]
 GuiOption = Annotated[
     str,
     typer.Option(
@@ -73,15 +83,24 @@ def choose_home(given: Path | None) -> Path:
     return given or default_home()
 
 
-def link_options(links: str, listen: str | None, no_lan: bool) -> LinkOptions:
-    """What `--links`, `--listen` and `--no-lan` mean together. UsageError unless the kinds are known."""
+def link_options(
+    links: str, listen: str | None, no_lan: bool, announce: list[str] | None = None, no_upnp: bool = False
+) -> LinkOptions:
+    """What `--links`, `--listen`, `--no-lan`, `--announce` and `--no-upnp` mean together. UsageError unless the kinds
+    are known. A device that keeps quiet on the LAN does not look for a router there."""
     kinds = [kind.strip() for kind in links.split(",") if kind.strip()]
     if strange := [kind for kind in kinds if kind not in LINK_KINDS]:
         raise UsageError(f"--links knows {', '.join(LINK_KINDS)}, not {strange[0]!r}")
     if not kinds:
         raise UsageError(f"--links names at least one of {', '.join(LINK_KINDS)}")
     where = SERVING.listen if listen is None else parse_listen(listen)
-    return LinkOptions(links=frozenset(kinds), listen=where, yielding=listen is None, lan=not no_lan)
+    announced = tuple(map(parse_announced, announce or ()))
+    if announced and where is None:
+        raise UsageError("--announce says where this device can be dialled, and --listen none that it cannot")
+    return LinkOptions(
+        links=frozenset(kinds), listen=where, yielding=listen is None, lan=not no_lan, announced=announced,
+        map_port=not (no_upnp or no_lan) and where is not None,
+    )  # fmt: skip
 
 
 def secret_variable(name: str) -> str | None:

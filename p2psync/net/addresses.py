@@ -1,23 +1,28 @@
 """Addresses as devices tell them to each other: an IP address and a port, and those this machine has.
 
-Only literal addresses count: a name would make a member's device ask name servers on another's behalf. Which of them
-are told to whom is the node's decision; this module asks the operating system and reads text.
+Of what others tell only literal addresses count: a name would make a device ask name servers on another's behalf. Names
+are for the user of a device to give. Which addresses are told to whom is the node's decision; this module asks the
+operating system and reads text.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import ifaddr
 import trio
 
-from p2psync.errors import UsageError
+from p2psync.errors import UsageError, UserError
 from p2psync.net.network import place
 
 DEFAULT_PEER_PORT = 22400
 NOWHERE = "none"
+_NAME = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
+)
 
 IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 FindInterfaces = Callable[[], Sequence[IpInterface]]
@@ -25,7 +30,7 @@ FindInterfaces = Callable[[], Sequence[IpInterface]]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`host` is an IP address in its shortest form."""
+    """`host` is an IP address in its shortest form, or a name that the user gave."""
 
     host: str
     port: int
@@ -46,6 +51,45 @@ def parse_address(text: str) -> Address | None:
     if address.is_multicast or address.is_unspecified:
         return None
     return Address(str(address), int(port))
+
+
+def parse_place(text: str) -> Address:
+    """Read where the user says a device is: an address or a name, with a port or the usual one. UserError."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or "]" in port or (":" in host and not host.startswith("[")):
+        host, port = text.strip(), str(DEFAULT_PEER_PORT)
+    if (literal := parse_address(f"{host}:{port}")) is not None:
+        return literal
+    plain = host.removeprefix("[").removesuffix("]")
+    if port.isascii() and port.isdigit() and 0 < int(port) < 65536:
+        try:
+            ipaddress.ip_address(plain)
+        except ValueError:
+            if plain == host and _NAME.fullmatch(host) and not re.fullmatch(r"[0-9.]+", host):
+                return Address(host.lower(), int(port))
+    raise UserError(f"{text!r} is no place to reach a device at: write host:port, for example desk.example.org:22400")
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What the user says others can dial; `host` None stands for the address from which a relay sees this device."""
+
+    host: str | None
+    port: int
+
+
+def parse_announced(text: str) -> Announced:
+    """Read what `--announce` says: an IP address and a port, or :port. UsageError for anything else."""
+    host, colon, port = text.rpartition(":")
+    if colon and not host and parse_address(f"127.0.0.1:{port}") is not None:
+        return Announced(None, int(port))
+    address = parse_address(text)
+    if address is None:
+        raise UsageError(
+            f"--announce takes an IP address with a port, or :port for the address a relay sees, not {text!r}; "
+            "names do not count, because other devices look up none that they are told"
+        )
+    return Announced(address.host, address.port)
 
 
 def parse_listen(text: str) -> tuple[str, int] | None:

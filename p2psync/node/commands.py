@@ -21,6 +21,7 @@ from p2psync.node.doctor import examine
 from p2psync.node.explaining import explain_path
 from p2psync.node.history import HISTORY_COMMANDS
 from p2psync.node.joining import Target
+from p2psync.node.known_devices import device_address
 from p2psync.node.pairings import Waiting, make_code, redeem_code, wait_for_joiner
 from p2psync.node.peer import Peer
 from p2psync.node.registry import RegisteredFolder
@@ -208,6 +209,7 @@ _COMMANDS: dict[str, Callable[[Peer, Json, Console], Awaitable[None]]] = {
     "sync": _sync,
     "rescan": _rescan,
     "rename": _rename,
+    "address": device_address,
     "stop": _stop,
     "explain": explain_path,
     "doctor": examine,

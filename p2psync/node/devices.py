@@ -16,7 +16,7 @@ import trio
 
 from p2psync.errors import LinkLost, P2psyncError
 from p2psync.ids import IdentityKey
-from p2psync.net.addresses import Address
+from p2psync.net.addresses import Address, remote_host
 from p2psync.net.counting import CountedStream
 from p2psync.net.network import Network
 from p2psync.node.failures import first_failure
@@ -162,8 +162,10 @@ class DeviceKeeper:
             await trio.lowlevel.checkpoint()
             raise LinkLost("it is no member of a folder of this device")
         transport: CountedStream | None = None
+        host: str | None = None
         with trio.move_on_after(CONNECT_SECONDS):
-            transport = CountedStream(await self._network.connect(address.host, address.port))
+            stream = await self._network.connect(address.host, address.port)
+            transport, host = CountedStream(stream), remote_host(stream)
         if transport is None:
             raise LinkLost(f"{address} does not answer")
         async with AsyncExitStack() as stack:
@@ -180,7 +182,7 @@ class DeviceKeeper:
                 if _holds(race.greeting):
                     race.greeting.release()
             if race.win(scope):
-                await self.use(link, transport, self._way(address.host))
+                await self.use(link, transport, self._way(host or address.host))
 
 
 async def _turn(lock: trio.Lock, transport: trio.abc.Stream) -> None:

@@ -13,7 +13,15 @@ import trio
 
 from p2psync.errors import P2psyncError, UserError
 from p2psync.ids import IdentityKey
-from p2psync.net.addresses import DEFAULT_PEER_PORT, Address, bound_address, on_link, remote_host, told_addresses
+from p2psync.net.addresses import (
+    DEFAULT_PEER_PORT,
+    Address,
+    Announced,
+    bound_address,
+    on_link,
+    remote_host,
+    told_addresses,
+)
 from p2psync.net.counting import CountedStream
 from p2psync.net.network import bound_port
 from p2psync.node.devices import DIRECT, LAN, DeviceKeeper
@@ -36,17 +44,20 @@ _SAME_PORT_TRIES = 10
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkOptions:
     """`links`: the kinds used. `listen`: (host or "", port), None for nowhere. `yielding`: another port will do when
-    that one is taken. `lan`: whether to call and listen on the LAN."""
+    that one is taken. `lan`: whether to call and listen on the LAN. `announced`: where else others can dial, by the
+    user's word. `map_port`: whether to ask the router for a port."""
 
     links: frozenset[str] = field(default=ALL_LINKS)
     listen: tuple[str, int] | None = None
     yielding: bool = False
     lan: bool = False
+    announced: tuple[Announced, ...] = ()
+    map_port: bool = False
 
 
 UNHEARD = LinkOptions()
 """Dials others, and is dialled by nobody: enough for a command that ends soon."""
-SERVING = LinkOptions(listen=("", DEFAULT_PEER_PORT), yielding=True, lan=True)
+SERVING = LinkOptions(listen=("", DEFAULT_PEER_PORT), yielding=True, lan=True, map_port=True)
 """What a peer in the foreground does unless told otherwise."""
 
 
@@ -63,7 +74,9 @@ class DeviceLinks:
         self.listening: tuple[Address, ...] = ()
         """Where the listener stands, port 0 resolved."""
         self.told: tuple[Address, ...] = ()
-        """Where others are told to dial."""
+        """Where others on the same networks are told to dial."""
+        self.mapped: Address | None = None
+        """The port a router passes on to the listener."""
         self.names: dict[IdentityKey, str] = {}
         """What devices call themselves."""
         self.renamed = Signal()
@@ -253,6 +266,21 @@ class DeviceLinks:
         return [each for each in self.whereabouts.addresses(identity) if each not in self.told] if self.direct else ()
 
     # What others are told.
+
+    def told_outside(self, observed: str | None) -> list[Address]:
+        """Where others may dial, the user's word first; `observed` is the address a relay sees this device from."""
+        if not self.told:
+            return []
+        hosts = [(each.host or observed, each.port) for each in self.options.announced]
+        said = [Address(host, port) for host, port in hosts if host is not None]
+        mapped = [] if self.mapped is None else [self.mapped]
+        seen = [] if observed is None else [Address(observed, self.told[0].port)]
+        return list(dict.fromkeys([*said, *mapped, *self.told, *seen]))
+
+    def set_mapped(self, outside: Address | None) -> None:
+        if outside != self.mapped:
+            self.mapped = outside
+            self.changed.notify()
 
     def look(self) -> None:
         """Look whether others should be told other addresses than before."""

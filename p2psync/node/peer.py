@@ -16,11 +16,13 @@ import trio
 from p2psync.catalog.keystore import Keystore
 from p2psync.errors import P2psyncError, UserError
 from p2psync.ids import FolderId, IdentityKey
+from p2psync.net.addresses import Address, parse_place
 from p2psync.net.urls import RelayUrl
 from p2psync.node.failures import first_failure
 from p2psync.node.home import Home
 from p2psync.node.links import UNHEARD, DeviceLinks, LinkOptions
 from p2psync.node.neighbours import Neighbours
+from p2psync.node.port_mapping import PortMapping
 from p2psync.node.registry import DEVICE_NAME, RegisteredFolder, Registry
 from p2psync.node.relays import RelayKeeper
 from p2psync.node.roaming import Roaming
@@ -52,6 +54,7 @@ class Peer:
         self._stop = trio.Event()
         self._keepers: dict[bytes, RelayKeeper] = {}
         self.links = DeviceLinks(device, surroundings, options, nursery, self._serve_device, self._meeting_point)
+        self.port_mapping = PortMapping(self.links, surroundings.map_port, surroundings.unmap_port)
         self.neighbours = Neighbours(
             self.links, lambda: [folder.replica for folder in self.folders.values()], device.identity_key,
             open_lan=surroundings.open_lan, clock=surroundings.clock, randomness=surroundings.randomness,
@@ -118,6 +121,12 @@ class Peer:
         """What this device is called by others from now on."""
         await self.surroundings.workers.run(self.registry.set_setting, DEVICE_NAME, name)
         self.links.changed.notify()
+
+    async def set_addresses(self, identity: IdentityKey, addresses: tuple[Address, ...]) -> None:
+        """Where the user says another device is, from now on; none forgets former ones."""
+        texts = tuple(map(str, addresses))
+        await self.surroundings.workers.run(self.registry.set_device_addresses, identity, texts)
+        self.links.whereabouts.set_by_hand(identity, addresses)
 
     async def keep_names(self) -> NoReturn:
         """Write down what other devices call themselves."""
@@ -222,6 +231,8 @@ async def open_peer(home: Home, surroundings: Surroundings, options: LinkOptions
         async with trio.open_nursery() as nursery:
             peer = Peer(home, surroundings, registry, keystore, device, nursery, options)
             peer.links.names |= await workers.run(registry.device_names)
+            for identity, texts in (await workers.run(registry.device_addresses)).items():
+                peer.links.whereabouts.set_by_hand(identity, map(parse_place, texts))
             nursery.start_soon(peer.keep_names)
             await peer.links.start()
             roaming = Roaming(
@@ -233,6 +244,8 @@ async def open_peer(home: Home, surroundings: Surroundings, options: LinkOptions
                 await peer.start_folder(registered)
             if options.lan and peer.links.direct:
                 nursery.start_soon(peer.neighbours.run)
+            if options.map_port and peer.links.direct:
+                nursery.start_soon(peer.port_mapping.run)
             yield peer
             nursery.cancel_scope.cancel()
     finally:

@@ -14,7 +14,7 @@ import trio
 
 from p2psync.errors import AccessRefused, IntegrityError, LinkLost, P2psyncError, PeerError, QuotaExceeded
 from p2psync.ids import Ciphertext, IdentityKey
-from p2psync.net.addresses import Address, parse_address
+from p2psync.net.addresses import parse_address
 from p2psync.node.links import DeviceLinks
 from p2psync.replica.replica import Replica
 from p2psync.seams import Clock, Randomness
@@ -99,10 +99,10 @@ class PresenceKeeping:
             return 0
 
     def _addresses(self) -> tuple[str, ...]:
-        told = list(self._links.told)
-        if told and self._observed is not None and not ipaddress.ip_address(self._observed[0]).is_loopback:
-            told.append(Address(self._observed[0], told[0].port))
-        return tuple(map(str, dict.fromkeys(told)))[:ADDRESSES_MAX]
+        seen = None if self._observed is None else self._observed[0]
+        if seen is not None and ipaddress.ip_address(seen).is_loopback:
+            seen = None
+        return tuple(map(str, self._links.told_outside(seen)))[:ADDRESSES_MAX]
 
     async def _watch(self) -> NoReturn:
         while True:

@@ -1,4 +1,5 @@
-"""The registry: which folders this device has and where, their stores, and pairings in progress (`home/node.db`).
+"""The registry: which folders this device has and where, their stores, what the user said about other devices, and
+pairings in progress (`home/node.db`).
 
 Owns the tables of `node/sql`. Calls block for one commit; callers that must not wait hand them to a worker. Knows
 neither links nor what is inside a folder.
@@ -72,6 +73,20 @@ class Registry:
         with self._database.transaction():
             for identity, name in names.items():
                 self._database.execute("INSERT OR REPLACE INTO device_name VALUES (?, ?)", (identity, name))
+
+    def device_addresses(self) -> dict[IdentityKey, tuple[str, ...]]:
+        """Addresses given by hand, host:port each."""
+        found: dict[IdentityKey, tuple[str, ...]] = {}
+        for row in self._database.query("SELECT identity, address FROM device_address ORDER BY identity, place"):
+            found[IdentityKey(row[0])] = (*found.get(IdentityKey(row[0]), ()), row[1])
+        return found
+
+    def set_device_addresses(self, identity: IdentityKey, addresses: tuple[str, ...]) -> None:
+        """These instead of former ones."""
+        with self._database.transaction():
+            self._database.execute("DELETE FROM device_address WHERE identity = ?", (identity,))
+            for place, address in enumerate(addresses):
+                self._database.execute("INSERT INTO device_address VALUES (?, ?, ?)", (identity, place, address))
 
     # --- folders and stores
 

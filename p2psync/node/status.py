@@ -21,8 +21,16 @@ async def build_status(peer: Peer) -> dict[str, Any]:
     ]
     return {
         "device": peer.device.device_id, "name": await peer.device_name(), "folders": folders, "relays": relays,
-        "listening": [str(address) for address in peer.links.listening],
+        "listening": [str(address) for address in peer.links.listening], "port_mapping": _port_mapping(peer),
     }  # fmt: skip
+
+
+def _port_mapping(peer: Peer) -> dict[str, Any] | None:
+    """The port a router passes on to this device, or why there is none; None where it is not asked for."""
+    mapping = peer.port_mapping
+    if mapping.outside is None and mapping.error is None:
+        return None
+    return {"address": None if mapping.outside is None else str(mapping.outside), "error": mapping.error}
 
 
 async def describe_folder(peer: Peer, registered: RegisteredFolder) -> dict[str, Any]:

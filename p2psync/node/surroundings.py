@@ -15,6 +15,7 @@ from p2psync.net.lan import OpenLan, open_lan
 from p2psync.net.network import Network, TcpNetwork
 from p2psync.net.proxy import ProxiedNetwork
 from p2psync.net.punch import LocalPort, OpenPort
+from p2psync.net.upnp import MapPort, UnmapPort, map_port, unmap_port
 from p2psync.net.urls import RelayUrl
 from p2psync.net.workers import ThreadWorkers
 from p2psync.replica.inotify import watch_tree
@@ -36,6 +37,8 @@ class Surroundings:
     open_lan: OpenLan = open_lan
     outside_ports: Callable[[RelayUrl], OpenPort | None] = lambda url: None
     """How a port is opened that can be dialled from both sides at once, the relay telling where it is; None: not at all."""
+    map_port: MapPort = map_port
+    unmap_port: UnmapPort = unmap_port
     relay_network: Network | None = None
     """How relays are reached, where that is another way: through a proxy."""
 

@@ -1,4 +1,4 @@
-"""Where other devices were last said to be: addresses by device, from presence slots and from the LAN.
+"""Where other devices are said to be: addresses by device, given by hand, from presence slots and from the LAN.
 
 Owns what is known and for how long it counts, bounded for every device. It believes everybody: whoever dials compares
 the pin, so a wrong address costs a try and nothing else. Times are trio's.
@@ -34,6 +34,16 @@ class Whereabouts:
         """`moved` is called when a device appears, or has other addresses than before."""
         self._moved = moved
         self._known: dict[IdentityKey, _Known] = {}
+        self._by_hand: dict[IdentityKey, tuple[Address, ...]] = {}
+
+    def set_by_hand(self, identity: IdentityKey, addresses: Iterable[Address]) -> None:
+        """The user says that the device is there; stands until he says otherwise."""
+        before = self._state(identity)
+        self._by_hand[identity] = tuple(addresses)
+        self._compare(identity, before)
+
+    def by_hand(self, identity: IdentityKey) -> tuple[Address, ...]:
+        return self._by_hand.get(identity, ())
 
     def told(self, identity: IdentityKey, source: str, addresses: Iterable[Address], seconds: float) -> None:
         """The device left these addresses at `source` (a relay's namespace) instead of its former ones."""
@@ -53,13 +63,11 @@ class Whereabouts:
         self._compare(identity, before)
 
     def addresses(self, identity: IdentityKey) -> list[Address]:
-        """Where to dial, the most promising first: the LAN, latest word first, then what the device told."""
-        known, now = self._known.get(identity), trio.current_time()
-        if known is None:
-            return []
+        """Where to dial: what the user said, then the LAN, latest word first, then what the device told."""
+        known, now = self._known.get(identity, _Known()), trio.current_time()
         near = [address for address, until in reversed(known.lan.items()) if until > now]
         told = [address for addresses, until in known.told.values() if until > now for address in addresses]
-        return list(dict.fromkeys([*near, *told]))[:ADDRESSES_MAX]
+        return list(dict.fromkeys([*self.by_hand(identity), *near, *told]))[:ADDRESSES_MAX]
 
     def present(self, identity: IdentityKey) -> bool:
         """Whether the device said lately that it runs, here or anywhere."""
@@ -69,6 +77,7 @@ class Whereabouts:
         return any(until > now for until in known.lan.values()) or any(until > now for _, until in known.told.values())
 
     def forget(self, identity: IdentityKey) -> None:
+        """What others said of it counts no more."""
         self._known.pop(identity, None)
 
     def _state(self, identity: IdentityKey) -> tuple[bool, set[Address]]:
@@ -76,5 +85,5 @@ class Whereabouts:
 
     def _compare(self, identity: IdentityKey, before: tuple[bool, set[Address]]) -> None:
         was_present, known = before
-        if not was_present or set(self.addresses(identity)) - known:
+        if (self.present(identity) and not was_present) or set(self.addresses(identity)) - known:
             self._moved(identity)

@@ -479,3 +479,35 @@ async def test_a_direct_link_takes_the_place_of_a_splice_whoever_dials(
         await wait_for_way(b, "direct")
         await trio.sleep(100)
         assert (await status(a))["folders"][0]["peers"][0]["reached"] == "direct"
+
+
+async def test_an_address_given_by_hand_is_all_it_takes(world: LinkedWorld, autojump_clock: trio.abc.Clock) -> None:
+    async with world.relay() as url, world.device("a") as a, world.device("b") as b:
+        await paired(world, a, b, url)
+        await in_sync(a, b)
+        await perform(b, {"command": "rename", "name": "the desk"}, Listening())
+        await trio.sleep(5)
+    (world.tree("a") / "late").write_text("x")
+    async with world.device("b") as b:
+        port = b.links.port
+        async with world.device("a") as a:
+            await trio.sleep(120)
+            assert a.links.connected() == 0, "neither relay nor LAN"
+            said = Listening()
+            for name in ("the desk", b.device.device_id, b.device.device_id[:7].lower()):
+                request = {"command": "address", "device": name, "addresses": [f"desk.example:{port}"]}
+                await perform(a, request, said)
+            assert said.said[-1] == {
+                "device": b.device.device_id, "name": "the desk", "addresses": [f"desk.example:{port}"],
+            }  # fmt: skip
+            await linked(a, b)
+            await in_sync(a, b)
+            assert (world.tree("b") / "late").exists()
+            for wrong in ("nobody", "3RC", "", "a device"):
+                assert isinstance(await fails(a, {"command": "address", "device": wrong}, Listening()), UserError)
+        async with world.device("a") as a:
+            await linked(a, b)
+            await perform(a, {"command": "address", "device": "the desk", "clear": True}, Listening())
+        async with world.device("a") as a:
+            await trio.sleep(120)
+            assert a.links.connected() == 0
