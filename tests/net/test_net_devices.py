@@ -9,12 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.namespaces import PUBLIC_ADDRESS, Hosts, Nat, two_nats, within
+from tests.support.namespaces import (
+    DOCUMENTATION,
+    ORDINARY,
+    PUBLIC_ADDRESS,
+    Hosts,
+    Nat,
+    mapped_ports,
+    two_nats,
+    upnp_router,
+    within,
+)
 from tests.support.processes import Machine, Process, tree, wait_until
 
 pytestmark = pytest.mark.slow
 
-LINKS = ("--links", "direct,splice", "--listen", ":0", "--json")
+LINKS = ("--listen", ":0", "--json")
 
 
 @pytest.fixture
@@ -30,21 +40,21 @@ def reached(machine: Machine, name: str) -> str:
     return str(peer["reached"])
 
 
-def relay(machine: Machine, hosts: Hosts) -> str:
+def relay(machine: Machine, hosts: Hosts, network: str = DOCUMENTATION) -> str:
     machine.wrapper = within(hosts.public)
-    return machine.relay("--open", "--listen", f"{PUBLIC_ADDRESS}:22443")
+    return machine.relay("--open", "--listen", f"{network}.1:22443")
 
 
-def paired(machine: Machine, first: str, second: str, url: str) -> tuple[Process, Process]:
+def paired(machine: Machine, first: str, second: str, url: str, **variables: str) -> tuple[Process, Process]:
     """Devices `a` in namespace `first` and `b` in `second`, with a large file of a's that has come to b."""
     source, target = machine.directory / "a", machine.directory / "b"
     source.mkdir()
     (source / "large").write_bytes(os.urandom(3_000_000))
     machine.wrapper = within(first)
-    sharing = machine.device("a", "share", str(source), "--relay", url, *LINKS)
+    sharing = machine.device("a", "share", str(source), "--relay", url, *LINKS, **variables)
     code = str(sharing.first_json(lambda line: "code" in line)["code"])
     machine.wrapper = within(second)
-    joining = machine.device("b", "join", str(target), "--relay", url, *LINKS, P2PSYNC_CODE=code)
+    joining = machine.device("b", "join", str(target), "--relay", url, *LINKS, P2PSYNC_CODE=code, **variables)
     wait_until(lambda: tree(target) == tree(source), "the first sync")
     return sharing, joining
 
@@ -59,7 +69,7 @@ def kept_packs(machine: Machine) -> list[Path]:
 def test_two_devices_behind_nats(machine: Machine, kind: Nat, way: str) -> None:
     with two_nats(kind) as hosts:
         try:
-            paired(machine, hosts.left, hosts.right, relay(machine, hosts))
+            paired(machine, hosts.left, hosts.right, relay(machine, hosts), P2PSYNC_LINKS="direct,splice")
             for name in ("a", "b"):
                 wait_until(lambda name=name: reached(machine, name) == way, f"{name} being {way}")  # type: ignore[misc]
             if way == "direct":
@@ -76,9 +86,48 @@ def test_two_devices_behind_nats(machine: Machine, kind: Nat, way: str) -> None:
 def test_a_public_device_and_one_behind_a_nat_are_linked_directly(machine: Machine) -> None:
     with two_nats(Nat.RANDOM) as hosts:
         try:
-            paired(machine, hosts.public, hosts.right, relay(machine, hosts))
+            paired(machine, hosts.public, hosts.right, relay(machine, hosts), P2PSYNC_LINKS="direct")
             wait_until(lambda: reached(machine, "b") == "direct", "b being direct")
             assert reached(machine, "a") == "lan", "the other one's NAT is on the same network"
             assert kept_packs(machine) == []
+        finally:
+            machine.stop()
+
+
+def test_a_port_of_the_router_lets_others_dial_a_device_behind_it(machine: Machine) -> None:
+    """Both NATs are of the kind that cannot be passed from both sides, and no splice is allowed."""
+    variables = {"P2PSYNC_LINKS": "direct", "P2PSYNC_NO_LAN": "0"}
+    with two_nats(Nat.RANDOM, ORDINARY) as hosts, upnp_router(hosts.nat_left, machine.directory):
+        try:
+            url = relay(machine, hosts, ORDINARY)
+            sharing, _ = paired(machine, hosts.left, hosts.right, url, **variables)
+            status = machine.status("a")
+            (rule,) = mapped_ports(hosts.nat_left)
+            port = status["listening"][0].rpartition(":")[2]
+            assert status["port_mapping"]["address"].startswith(f"{ORDINARY}.11:") and port in rule
+            assert reached(machine, "a") == reached(machine, "b") == "direct"
+            sharing.end()
+            assert mapped_ports(hosts.nat_left) == [], "the port was given back"
+        finally:
+            machine.stop()
+
+
+def test_an_address_given_by_hand_needs_neither_relay_nor_lan(machine: Machine) -> None:
+    with two_nats(Nat.RANDOM) as hosts:
+        try:
+            for process in paired(
+                machine, hosts.public, hosts.right, relay(machine, hosts), P2PSYNC_LINKS="direct"
+            ):  # fmt: skip
+                process.end()
+            machine.relay_process.end()
+            (machine.directory / "b" / "back").write_text("from b")
+            own = machine.run("a", "device-id").stdout.strip()
+            done = machine.run("b", "device", "address", own[:7], f"{PUBLIC_ADDRESS}:22400")
+            assert done.returncode == 0 and f"{PUBLIC_ADDRESS}:22400" in done.stdout, done.stderr
+            for name, where, port in (("a", hosts.public, ":22400"), ("b", hosts.right, "none")):
+                machine.wrapper = within(where)
+                machine.device(name, "serve", "--json", P2PSYNC_LISTEN=port, P2PSYNC_LINKS="direct")
+            wait_until(lambda: (machine.directory / "a" / "back").exists(), "a change of b")
+            assert reached(machine, "b") == "direct"
         finally:
             machine.stop()

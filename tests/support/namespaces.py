@@ -14,10 +14,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 import pytest
 
-PUBLIC_ADDRESS = "203.0.113.1"
+DOCUMENTATION = "203.0.113"
+PUBLIC_ADDRESS = f"{DOCUMENTATION}.1"
+ORDINARY = "11.22.33"
+"""Where a router has an address of this kind: miniupnpd maps no ports at one reserved for documentation."""
 
 
 class Nat(Enum):
@@ -36,11 +40,59 @@ class Hosts:
     public: str
     left: str
     right: str
+    nat_left: str
+    """The router before `left`."""
 
 
 def within(namespace: str) -> Sequence[str]:
     """Put before a command line: it runs in the namespace."""
     return ("ip", "netns", "exec", namespace)
+
+
+@contextmanager
+def upnp_router(nat: str, directory: Path) -> Iterator[None]:
+    """miniupnpd maps ports of the NAT for hosts inside."""
+    program = shutil.which("miniupnpd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if program is None:
+        pytest.skip("miniupnpd is not installed (Debian: apt-get install miniupnpd)")
+    # It needs these tables in the family inet, whatever they are called.
+    _run(*within(nat), "nft", "-f", "-", text="""
+table inet upnp_filter { chain mapped_forward {
+}
+}
+table inet upnp_nat {
+    chain incoming { type nat hook prerouting priority -100; jump mapped_in; }
+    chain mapped_in {
+    }
+    chain mapped_out {
+    }
+}
+""")  # fmt: skip
+    settings = directory / "miniupnpd.conf"
+    settings.write_text(
+        "ext_ifname=outside\nlistening_ip=inside\nport=0\nenable_upnp=yes\nenable_natpmp=no\nsecure_mode=yes\n"
+        "upnp_table_name=upnp_filter\nupnp_nat_table_name=upnp_nat\nupnp_forward_chain=mapped_forward\n"
+        "upnp_nat_chain=mapped_in\nupnp_nat_postrouting_chain=mapped_out\n"
+        f"lease_file={directory / 'leases'}\nuuid=00000000-0000-0000-0000-000000000001\n"
+        "allow 1024-65535 10.0.0.0/8 1024-65535\n"
+    )
+    with (directory / "miniupnpd.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*within(nat), program, "-d", "-f", str(settings), "-P", str(directory / "miniupnpd.pid")],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def mapped_ports(nat: str) -> list[str]:
+    """The rules by which the NAT passes ports on."""
+    command = (*within(nat), "nft", "list", "chain", "inet", "upnp_nat", "mapped_in")
+    rules = subprocess.run(command, capture_output=True, text=True).stdout
+    return [line.strip() for line in rules.splitlines() if "dnat" in line]
 
 
 def need_namespaces() -> None:
@@ -58,7 +110,8 @@ def need_namespaces() -> None:
 
 
 @contextmanager
-def two_nats(kind: Nat) -> Iterator[Hosts]:
+def two_nats(kind: Nat, network: str = DOCUMENTATION) -> Iterator[Hosts]:
+    """`network`: the first three numbers of the addresses outside."""
     need_namespaces()
     prefix = f"p2psync-{os.getpid()}-"
     names = [prefix + name for name in ("public", "natleft", "natright", "left", "right")]
@@ -68,11 +121,11 @@ def two_nats(kind: Nat) -> Iterator[Hosts]:
             _ip(f"netns add {name}")
             _ip(f"-n {name} link set lo up")
         _ip(f"-n {public} link add bridge0 type bridge")
-        _ip(f"-n {public} addr add {PUBLIC_ADDRESS}/24 dev bridge0")
+        _ip(f"-n {public} addr add {network}.1/24 dev bridge0")
         _ip(f"-n {public} link set bridge0 up")
-        _connect(public, nat_left, left, 1, kind)
-        _connect(public, nat_right, right, 2, kind)
-        yield Hosts(public, left, right)
+        _connect(public, nat_left, left, 1, kind, network)
+        _connect(public, nat_right, right, 2, kind, network)
+        yield Hosts(public, left, right, nat_left)
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
@@ -171,11 +224,11 @@ def take_v4(namespace: str) -> None:
     _ip(f"-n {namespace} -4 addr flush dev eth0")
 
 
-def _connect(public: str, nat: str, host: str, number: int, kind: Nat) -> None:
+def _connect(public: str, nat: str, host: str, number: int, kind: Nat, network: str) -> None:
     _ip(f"link add outside netns {nat} type veth peer name port{number} netns {public}")
     _ip(f"-n {public} link set port{number} master bridge0")
     _ip(f"-n {public} link set port{number} up")
-    _ip(f"-n {nat} addr add 203.0.113.{10 + number}/24 dev outside")
+    _ip(f"-n {nat} addr add {network}.{10 + number}/24 dev outside")
     _ip(f"-n {nat} link set outside up")
     _ip(f"link add inside netns {nat} type veth peer name eth0 netns {host}")
     _ip(f"-n {nat} addr add 10.{number}.0.1/24 dev inside")
@@ -191,7 +244,7 @@ table ip translation {{
 table ip door {{
     chain forward {{
         type filter hook forward priority 0; policy drop;
-        iifname "inside" accept; ct state established,related accept;
+        iifname "inside" accept; ct state established,related accept; ct status dnat accept;
     }}
     chain input {{
         type filter hook input priority 0; policy drop;
