@@ -16,6 +16,7 @@ from tests.support.namespaces import (
     Hosts,
     Nat,
     mapped_ports,
+    refusing,
     two_nats,
     upnp_router,
     within,
@@ -38,6 +39,18 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 def reached(machine: Machine, name: str) -> str:
     (peer,) = machine.status(name)["folders"][0]["peers"]
     return str(peer["reached"])
+
+
+def until_reached(machine: Machine, way: str) -> None:
+    """Wait until both devices say that they reach each other that way."""
+    for name in ("a", "b"):
+        wait_until(lambda name=name: reached(machine, name) == way, f"{name} being {way}")  # type: ignore[misc]
+
+
+def change(machine: Machine, name: str) -> None:
+    """Write a file on b, and wait until a has it."""
+    (machine.directory / "b" / name).write_text("from b")
+    wait_until(lambda: (machine.directory / "a" / name).exists(), "a change of b")
 
 
 def relay(machine: Machine, hosts: Hosts, network: str = DOCUMENTATION) -> str:
@@ -70,12 +83,15 @@ def test_two_devices_behind_nats(machine: Machine, kind: Nat, way: str) -> None:
     with two_nats(kind) as hosts:
         try:
             paired(machine, hosts.left, hosts.right, relay(machine, hosts), P2PSYNC_LINKS="direct,splice")
-            for name in ("a", "b"):
-                wait_until(lambda name=name: reached(machine, name) == way, f"{name} being {way}")  # type: ignore[misc]
+            until_reached(machine, way)
             if way == "direct":
+                with refusing(hosts.nat_left, f"{DOCUMENTATION}.12"):
+                    (machine.directory / "a" / "there").write_text("from a")  # both ends say something and are refused
+                    change(machine, "here")
+                    until_reached(machine, "spliced")
+                until_reached(machine, "direct")
                 machine.relay_process.end()  # what goes direct needs no relay
-            (machine.directory / "b" / "back").write_text("from b")
-            wait_until(lambda: (machine.directory / "a" / "back").exists(), "a change of b")
+            change(machine, "back")
             for name in ("a", "b"):
                 assert reached(machine, name) == way
             assert kept_packs(machine) == []
@@ -120,14 +136,13 @@ def test_an_address_given_by_hand_needs_neither_relay_nor_lan(machine: Machine) 
             ):  # fmt: skip
                 process.end()
             machine.relay_process.end()
-            (machine.directory / "b" / "back").write_text("from b")
             own = machine.run("a", "device-id").stdout.strip()
             done = machine.run("b", "device", "address", own[:7], f"{PUBLIC_ADDRESS}:22400")
             assert done.returncode == 0 and f"{PUBLIC_ADDRESS}:22400" in done.stdout, done.stderr
             for name, where, port in (("a", hosts.public, ":22400"), ("b", hosts.right, "none")):
                 machine.wrapper = within(where)
                 machine.device(name, "serve", "--json", P2PSYNC_LISTEN=port, P2PSYNC_LINKS="direct")
-            wait_until(lambda: (machine.directory / "a" / "back").exists(), "a change of b")
+            change(machine, "back")
             assert reached(machine, "b") == "direct"
         finally:
             machine.stop()

@@ -1,4 +1,4 @@
-"""A direct link takes the place of a splice in the middle of a transfer."""
+"""A direct link takes the place of a splice in the middle of a transfer, and a splice that of a direct link that broke."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from p2psync.index.records import iterate_chunks
 from p2psync.replica.replica import Replica
 from p2psync.session.peer_link import PeerLink
 from p2psync.session.peer_sessions import PeerSessions
@@ -66,3 +67,38 @@ async def test_nothing_is_sent_twice_when_a_direct_link_takes_over(tmp_path: Pat
     assert b.tree()["big"][1] == content
     assert spliced > SIZE / 6 and direct > SIZE / 6, "both were used"
     assert spliced + direct < SIZE + 200_000, "no chunk came twice"
+
+
+@pytest.mark.slow
+async def test_at_most_one_chunk_is_sent_twice_when_a_splice_takes_over_from_a_broken_direct_link(
+    tmp_path: Path,
+) -> None:
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    a.found()
+    content = os.urandom(SIZE)
+    streams: list[CountedStream] = []
+
+    def counted(stream: trio.abc.Stream) -> CountedStream:
+        # The direct link breaks in the middle of a chunk.
+        streams.append(CountedStream(stream, None if streams else SIZE // 3 + 12_345))
+        return streams[-1]
+
+    async with a.running(None, links=LINKS) as first:
+        await b.admitted_by(first)
+        a.write("big", content)
+        await first.rescan()
+        async with b.running(None, links=LINKS) as second:
+            for kind in ("direct", "splice"):
+                async with device_links(b, a, counted, kind=kind) as (near, far), trio.open_nursery() as nursery:
+                    nursery.start_soon(hold, PeerSessions(), second, "a", near)
+                    nursery.start_soon(hold, PeerSessions(), first, "b", far)
+                    with trio.fail_after(60):
+                        await (second.in_sync() if kind == "splice" else near.closed())
+                    nursery.cancel_scope.cancel()
+            placed = second._context.catalog.placed.get((b"big",))
+            assert placed is not None
+            largest = max(length for _, length in iterate_chunks(placed.content.chunks))
+    direct, spliced = (stream.received for stream in streams)
+    assert b.tree()["big"][1] == content
+    assert direct > SIZE / 4 and spliced > SIZE / 2
+    assert direct + spliced < SIZE + largest + 200_000

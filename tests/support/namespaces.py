@@ -207,6 +207,25 @@ def silence(namespace: str, *directions: str, other: str = "0.0.0.0/0") -> Itera
         _run(*within(namespace), "nft", "delete", "table", "inet", "silence")
 
 
+@contextmanager
+def refusing(nat: str, other: str) -> Iterator[None]:
+    """The NAT answers everything between its hosts and `other` with a TCP reset, connections that stand included."""
+    reset = "reject with tcp reset"
+    rules = f"""
+table ip refusal {{
+    chain forward {{
+        type filter hook forward priority -10;
+        meta l4proto tcp ip daddr {other} {reset}; meta l4proto tcp ip saddr {other} {reset};
+    }}
+}}
+"""
+    _run(*within(nat), "nft", "-f", "-", text=rules)
+    try:
+        yield
+    finally:
+        _run(*within(nat), "nft", "delete", "table", "ip", "refusal")
+
+
 def move_host(namespace: str, address: str) -> None:
     """The host loses its IPv4 addresses and gets another one."""
     take_v4(namespace)
