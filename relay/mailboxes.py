@@ -1,22 +1,21 @@
-"""Pairing mailboxes: a few small messages left by two sides under a number, in memory only, for ten minutes.
+"""The pairing mailboxes of a relay: which numbers are given out, to whom, and for how long (ten minutes).
 
-No login is needed, so everything is bounded: the pool of nameplates, mailboxes and claims per address, bytes and
-messages per mailbox, waiters. A message, once left, cannot be changed: whoever speaks first as a side is that side, and
-another one is refused; that is how a second joiner learns that the code is used. What the messages say is sealed or
-single-use (pairing); this module reads none of them.
+No login is needed, so everything is bounded: the pool of nameplates, mailboxes and claims per address; bytes, messages
+and waiters of one mailbox are bounded where it is defined (`session.mailbox`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 
 import trio
 
-from p2psync.errors import AccessRefused, NotFound, PeerError
-from p2psync.limits import MAILBOX_BYTES, MAILBOX_SECONDS
+from p2psync.errors import AccessRefused
+from p2psync.limits import MAILBOX_SECONDS
 from p2psync.seams import Randomness
+from p2psync.session.mailbox import Mailbox, gone
 from p2psync.wire.messages import Side
 
 POOL = 9_999
@@ -25,7 +24,6 @@ PER_ADDRESS = 32
 """Open mailboxes of one address: an office behind one address pairs more than a few devices at once."""
 CLAIMS_PER_ADDRESS = 60
 CLAIM_WINDOW_SECONDS = 60
-WAITERS = 8
 REMEMBERED_ADDRESSES = 10_000
 
 
@@ -34,17 +32,10 @@ def first_after_restart(randomness: Randomness) -> int:
     return 100 + int.from_bytes(randomness.bytes(4), "big") % 9_000
 
 
-@dataclass(eq=False, slots=True)
-class _Mailbox:
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    mailbox: Mailbox
     address: str
-    expires_at: float
-    mail: dict[tuple[Side, int], bytes] = field(default_factory=dict)
-    changed: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
-    open: bool = True
-
-    @property
-    def size(self) -> int:
-        return sum(len(body) for body in self.mail.values())
 
 
 class Mailboxes:
@@ -54,7 +45,7 @@ class Mailboxes:
         """`first`: where to begin looking for free numbers as long as codes of an earlier life may be on screens, whose
         owners will claim their numbers again."""
         self._first, self._forgotten_at = first, trio.current_time() + MAILBOX_SECONDS
-        self._boxes: dict[int, _Mailbox] = {}
+        self._boxes: dict[int, _Claimed] = {}
         self._claims: dict[str, deque[float]] = {}
 
     def claim(self, address: str, wanted: int | None) -> int:
@@ -66,23 +57,12 @@ class Mailboxes:
         number = wanted or self._free()
         if not number:
             raise AccessRefused("this relay has no pairing numbers left; try again in ten minutes")
-        self._boxes[number] = _Mailbox(address, trio.current_time() + MAILBOX_SECONDS)
+        self._boxes[number] = _Claimed(Mailbox(number, trio.current_time() + MAILBOX_SECONDS), address)
         return number
 
     def put(self, number: int, side: Side, index: int, body: bytes) -> None:
         """Leave a message. The same again is no error; another in its place is refused."""
-        box = self._box(number)
-        held = box.mail.get((side, index))
-        if held is not None:
-            if held == body:
-                return
-            raise AccessRefused("this pairing code is already used; ask for a fresh one")
-        if index and (side, index - 1) not in box.mail:
-            raise PeerError("mail must be left in order")
-        if box.size + len(body) > MAILBOX_BYTES:
-            raise AccessRefused(f"a pairing mailbox holds at most {MAILBOX_BYTES} bytes")
-        box.mail[side, index] = body
-        box.changed.unpark_all()
+        self._box(number).put(side, index, body)
 
     def check(self, number: int) -> None:
         """NotFound unless there is such a mailbox."""
@@ -90,25 +70,13 @@ class Mailboxes:
 
     async def wait(self, number: int, side: Side, index: int) -> bytes:
         """Wait for message `index` of the side other than `side`. NotFound when the mailbox goes first."""
-        wanted = (Side.JOINER if side is Side.ADMIN else Side.ADMIN, index)
-        box = self._box(number)
-        if len(box.changed) >= WAITERS:
-            raise AccessRefused("too many devices wait for this pairing number; ask for a fresh code")
-        await trio.lowlevel.checkpoint()
-        with trio.move_on_at(box.expires_at):
-            while box.open and wanted not in box.mail:
-                await box.changed.park()
-        if not box.open or wanted not in box.mail:
-            raise _gone(number)
-        return box.mail[wanted]
+        return await self._box(number).wait(side, index)
 
     def close(self, number: int) -> None:
         """Throw a mailbox away; whoever waits there is told."""
-        box = self._boxes.pop(number, None)
-        if box is not None:
-            box.open = False
-            box.mail.clear()
-            box.changed.unpark_all()
+        claimed = self._boxes.pop(number, None)
+        if claimed is not None:
+            claimed.mailbox.close()
 
     def __len__(self) -> int:
         self._expire()
@@ -119,19 +87,19 @@ class Mailboxes:
         numbers = chain(range(first, POOL + 1), range(1, first))
         return next((number for number in numbers if number not in self._boxes), 0)
 
-    def _box(self, number: int) -> _Mailbox:
+    def _box(self, number: int) -> Mailbox:
         self._expire()
-        box = self._boxes.get(number)
-        if box is None:
-            raise _gone(number)
-        return box
+        claimed = self._boxes.get(number)
+        if claimed is None:
+            raise gone(number)
+        return claimed.mailbox
 
     def _expire(self) -> None:
         # In order of claiming, which is the order of expiry.
         now = trio.current_time()
         while self._boxes:
-            number, box = next(iter(self._boxes.items()))
-            if box.expires_at > now:
+            number, claimed = next(iter(self._boxes.items()))
+            if claimed.mailbox.expires_at > now:
                 return
             self.close(number)
 
@@ -147,9 +115,5 @@ class Mailboxes:
         if len(claims) >= CLAIMS_PER_ADDRESS:
             raise AccessRefused("too many pairings were begun from this address; try again in a minute")
         claims.append(now)
-        if sum(box.address == address for box in self._boxes.values()) >= PER_ADDRESS:
+        if sum(claimed.address == address for claimed in self._boxes.values()) >= PER_ADDRESS:
             raise AccessRefused("too many pairings are open from this address; finish or wait ten minutes")
-
-
-def _gone(number: int) -> NotFound:
-    return NotFound(f"there is no pairing under number {number}: the code is mistyped, used, or older than ten minutes")

@@ -54,7 +54,7 @@ from p2psync.replica.failures import only_failure
 from p2psync.seams import SystemRandomness
 
 app = typer.Typer(
-    help="Keep folders in sync between your devices, end-to-end encrypted, through a relay that can read nothing.",
+    help="Keep folders in sync between your devices, end-to-end encrypted: directly, and through a relay that can read nothing.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -86,7 +86,10 @@ def share(
     announce: AnnounceOption = None, no_upnp: NoUpnpOption = False,
     gui_address: GuiOption = "none", as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Make PATH a folder, print a code for another device, and keep it in sync."""
+    """Make PATH a folder, print a code for another device, and keep it in sync.
+
+    Without any relay the folder has no store, and the code works on the LAN.
+    """
     linking = link_options(links, listen, no_lan, announce, no_upnp)
     if store:
         raise UsageError("--store is not there yet in this version: a folder's store is the relay given by --relay")
@@ -106,7 +109,10 @@ def join(
     listen: ListenOption = None, announce: AnnounceOption = None, no_upnp: NoUpnpOption = False,
     gui_address: GuiOption = "none", as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Redeem a pairing code from another device, and keep its folder in sync at PATH (default: ./LABEL)."""
+    """Redeem a pairing code from another device, and keep its folder in sync at PATH (default: ./LABEL).
+
+    The other device is looked for on the LAN, and at the relay if one is known.
+    """
     linking = link_options(links, listen, no_lan, announce, no_upnp)
     if path is None and code is not None and not looks_like_code(code):
         path, code = Path(code), None
@@ -133,6 +139,7 @@ def serve_command(
 def pair(
     folder: Annotated[list[str] | None, typer.Option("--folder", envvar="P2PSYNC_FOLDER", help="Label, path or id.")] = None,
     home: HomeOption = None, role: RoleOption = "writer", yes: YesOption = False, qr: QrOption = False,
+    links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False, listen: ListenOption = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", envvar="P2PSYNC_NO_WAIT", help="Print the code and return.")] = False,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -142,16 +149,18 @@ def pair(
     request: Json = {
         "command": "pair", "folders": folder or [], "role": role, "yes": yes or as_json, "wait": not no_wait,
     }  # fmt: skip
-    _run(request, home, as_json, stay=False, qr=qr)
+    _run(request, home, as_json, stay=False, qr=qr, links=link_options(links, listen, no_lan))
 
 
 @app.command()
 def sync(
     home: HomeOption = None, as_json: JsonOption = False,
     timeout: Annotated[float | None, typer.Option("--timeout", envvar="P2PSYNC_TIMEOUT", help="Seconds to wait at most.")] = None,
+    links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False, listen: ListenOption = None,
 ) -> None:  # fmt: skip
     """Get in sync with whoever is reachable, then exit."""
-    _run({"command": "sync", "timeout": timeout}, home, as_json, stay=False)
+    linking = link_options(links, listen, no_lan)
+    _run({"command": "sync", "timeout": timeout}, home, as_json, stay=False, links=linking)
 
 
 @app.command()

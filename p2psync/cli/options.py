@@ -24,7 +24,8 @@ HomeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", envvar="P2PSYNC_JSON", help="One JSON object per line.")]
 RelayOption = Annotated[
-    str | None, typer.Option("--relay", envvar="P2PSYNC_RELAY", help="Relay URL, p2p://host:port/#pin.", metavar="URL")
+    str | None,
+    typer.Option("--relay", envvar="P2PSYNC_RELAY", help="Relay URL, p2p://host:port/#pin, or none.", metavar="URL"),
 ]
 LinksOption = Annotated[
     str, typer.Option("--links", envvar="P2PSYNC_LINKS", help="Kinds of link to use: direct,splice,store.")

@@ -68,7 +68,9 @@ async def serve(options: PeerOptions, screen: Screen) -> None:
 
     async def greet(peer: Peer) -> None:
         if options.relay is not None:
-            await remember_relay(peer, await choose_relay(peer, options.relay))
+            relay = await choose_relay(peer, options.relay)
+            if relay is not None:
+                await remember_relay(peer, relay)
         folders = await peer.registered()
         if options.json:
             listening = [str(address) for address in peer.links.listening]

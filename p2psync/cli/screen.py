@@ -95,7 +95,10 @@ class Screen:
         self.line("")
         self.line(f"    p2psync join {code}", style="bold")
         self.line("")
-        self.line(f"(with --relay '{clean(event['relay'])}' if it does not know this relay yet)")
+        if event["relay"]:
+            self.line(f"(with --relay '{clean(event['relay'])}' if it does not know this relay yet)")
+        else:
+            self.line("(on the same LAN: this folder has no relay)")
         self.line("The code works once, for ten minutes.")
 
 

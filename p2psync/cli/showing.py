@@ -55,6 +55,8 @@ class StatusScreen(Screen):
             f"{folder['need_files']} files ({bytes_text(folder['need_bytes'])}) to fetch, "
             f"{bytes_text(folder['upload_bytes'])} to upload, {folder['conflicts']} conflicts"
         )
+        if not folder["stores"] and folder["state"] != "paused":
+            self.line("  store    none: devices must reach each other (p2psync share PATH --relay URL adds a relay)")
         for store in folder["stores"]:
             state = "in sync" if store["in_sync"] else "connected" if store["connected"] else "not connected"
             reason = f": {clean(store['error'])}" if store["error"] else ""

@@ -16,6 +16,7 @@ EPOCH_COMMITMENT = PREFIX + "epoch commitment"
 ENTRY_HASH = PREFIX + "entry hash"
 RECORD_HASH = PREFIX + "record hash"
 ENVELOPE_HASH = PREFIX + "envelope hash"
+LAN_MAILBOX = PREFIX + "lan mailbox"
 NAMESPACE_ID = PREFIX + "namespace id"
 INVITE_HASH = PREFIX + "invite hash"
 

@@ -98,7 +98,7 @@ def read_genesis(genesis: bytes) -> Credentials:
     fields = Fields(values, "genesis", at_least=5)
     if (version := fields.integer("version")) != VERSION:
         raise PeerError(f"genesis version {version} is not known here; update p2psync")
-    founder = _credentials(Fields(fields.array("founder", 3), "founder"))
+    founder = read_credentials(Fields(fields.array("founder", 3), "founder"))
     recovery = fields.optional_array("recovery", 2)
     fields.data("nonce", size=32)
     signature = fields.data("signature", size=SIGNATURE_BYTES)
@@ -109,7 +109,8 @@ def read_genesis(genesis: bytes) -> Credentials:
     return founder
 
 
-def _credentials(fields: Fields) -> Credentials:
+def read_credentials(fields: Fields) -> Credentials:
+    """What `Credentials.encode_list` gives, from the fields of an array."""
     return Credentials(
         IdentityKey(fields.data("identity", size=32)),
         fields.data("box", size=32),
@@ -201,7 +202,7 @@ def sign_newcomer(
 
 def read_newcomer(fields: Fields, folder: FolderId) -> Newcomer:
     """Read and verify the six fields of a newcomer; IntegrityError when the self-signature does not hold."""
-    credentials = _credentials(fields)
+    credentials = read_credentials(fields)
     role = Role(fields.integer("role", 0, 2))
     access = []
     for item in fields.array("access", _ACCESS_MAX):

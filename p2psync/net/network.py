@@ -16,6 +16,8 @@ from p2psync.net.sockets import tune
 
 BACKLOG = 1024
 """Many devices come back at once after a relay's restart."""
+_SAME_PORT_TRIES = 10
+"""IPv4 and IPv6 are given different free ports: one is chosen for both, unless that is just being taken."""
 
 
 class Connector(Protocol):
@@ -64,3 +66,19 @@ def bound_port(listener: trio.abc.Listener[trio.abc.Stream]) -> int:
         port: int = listener.socket.getsockname()[1]
         return port
     return int(getattr(listener, "port", 0))
+
+
+async def listen_on_one_port(network: Network, host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+    """Listeners that all have one port, which is what devices tell on the LAN. UserError if it is taken."""
+    listeners = await network.listen(host, port)
+    for _ in range(_SAME_PORT_TRIES):
+        chosen = bound_port(listeners[0])
+        if all(bound_port(each) == chosen for each in listeners):
+            break
+        for each in listeners:
+            await each.aclose()
+        try:
+            listeners = await network.listen(host, chosen)
+        except UserError:
+            listeners = await network.listen(host, 0)
+    return listeners

@@ -8,7 +8,7 @@ mailbox are `pairing`'s.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Protocol
 
 import trio
@@ -22,8 +22,8 @@ from p2psync.pairing.admission import seal_secrets
 from p2psync.pairing.dialogue import Admitted, Offered
 from p2psync.pairing.offers import Admission, Request, StoreLocation
 from p2psync.seams import Randomness, Workers
+from p2psync.vault.device_keys import DeviceKeys
 from p2psync.wire.login import Right
-from p2psync.wire.messages import Side
 
 STORE_SECONDS = 30.0
 """How long one relay may take to let a newcomer in, or to take an entry, before the pairing goes on without it."""
@@ -40,20 +40,21 @@ class Admitting:
     """Implements `pairing.driver.AdminHost` for one code."""
 
     def __init__(
-        self, folders: Folders, registry: Registry, randomness: Randomness, workers: Workers, saved: SavedPairing,
-        offered: tuple[FolderId, ...], confirm: Confirm,
+        self, device: DeviceKeys, folders: Folders, registry: Registry, randomness: Randomness, workers: Workers,
+        saved: SavedPairing, offered: tuple[FolderId, ...], confirm: Confirm,
     ) -> None:  # fmt: skip
         """`offered`: the folders in the order of the offer, which is that of the request's newcomers."""
+        self.device = device
         self._folders, self._registry = folders, registry
         self._randomness, self._workers = randomness, workers
         self._saved, self._offered, self._confirm = saved, offered, confirm
 
+    def settle(self, place: str) -> None:
+        self._saved = replace(self._saved, place=place)
+
     async def save(self, step: Offered | Admitted) -> None:
         name = OFFERED if isinstance(step, Offered) else ADMITTED
-        old = self._saved
-        self._saved = SavedPairing(
-            old.relay, old.nameplate, Side.ADMIN, name, step.encode(), Path("/"), old.expires_at, old.agreed
-        )
+        self._saved = replace(self._saved, step=name, state=step.encode())
         await self._workers.run(self._registry.save_pairing, self._saved)
 
     async def confirm(self, request: Request) -> bool:
@@ -64,7 +65,7 @@ class Admitting:
 
     async def forget(self) -> None:
         await self._workers.run(
-            self._registry.forget_pairing, self._saved.relay, self._saved.nameplate, self._saved.side
+            self._registry.forget_pairing, self._saved.place, self._saved.nameplate, self._saved.side
         )
 
     def _by_folder(self, request: Request) -> list[tuple[RunningFolder, Newcomer]]:
@@ -80,7 +81,7 @@ class Admitting:
         opened = 0
         for store in folder.stores:
             opened += await self._let_in(folder, store, keys[store.relay_key], right)
-        if not opened:
+        if folder.stores and not opened:
             raise NobodyReachable("no relay of the folder could let the new device in; try again when one is reachable")
         with trio.move_on_after(STORE_SECONDS) as waiting:
             await folder.replica.uploaded(head)

@@ -22,6 +22,7 @@ from p2psync.node.explaining import explain_path
 from p2psync.node.history import HISTORY_COMMANDS
 from p2psync.node.joining import Target
 from p2psync.node.known_devices import device_address
+from p2psync.node.lan_mailbox import LAN_CODES_OFF
 from p2psync.node.pairings import Waiting, make_code, redeem_code, wait_for_joiner
 from p2psync.node.peer import Peer
 from p2psync.node.registry import RegisteredFolder
@@ -51,6 +52,8 @@ async def _status(peer: Peer, request: Json, console: Console) -> None:
 
 async def _share(peer: Peer, request: Json, console: Console) -> None:
     relay = await choose_relay(peer, request.get("relay"))
+    if relay is None and request.get("code", True) and not peer.codes.kept:
+        raise UserError(LAN_CODES_OFF)  # before a folder is made that could not be paired
 
     async def ask_invite(url: RelayUrl) -> str | None:
         return await console.ask({"ask": "invite", "relay": str(url)})
@@ -58,7 +61,9 @@ async def _share(peer: Peer, request: Json, console: Console) -> None:
     shared = await share_folder(
         peer, Path(request["path"]), request.get("label"), relay, invite=request.get("invite"), ask_invite=ask_invite
     )
-    head = _describe(shared.folder) | {"relay": str(relay)}
+    stores = peer.running(shared.folder.folder).stores
+    relay = relay or (parse_relay_url(stores[0].url) if stores else None)
+    head = _describe(shared.folder) | {"relay": _url(relay)}
     if not request.get("code", True):
         await console.say(head)
         return
@@ -76,12 +81,13 @@ async def _share(peer: Peer, request: Json, console: Console) -> None:
 
 async def _pair(peer: Peer, request: Json, console: Console) -> None:
     folders = await chosen_folders(peer, request.get("folders") or [])
-    running = peer.running(folders[0].folder)
-    relay = parse_relay_url(running.stores[0].url) if running.stores else await choose_relay(peer, None)
     role = _role(request)
     ids = tuple(folder.folder for folder in folders)
+    stores = [store for folder in ids for store in peer.running(folder).stores]
+    # Without a store a newcomer from elsewhere could never meet this device: such a code works on the LAN alone.
+    relay = parse_relay_url(stores[0].url) if stores else None
     waiting = await make_code(peer, ids, relay, agreed=bool(request.get("yes")), role=role)
-    await console.say(_code(waiting) | {"relay": str(relay), "folders": [_describe(folder) for folder in folders]})
+    await console.say(_code(waiting) | {"relay": _url(relay), "folders": [_describe(folder) for folder in folders]})
     if request.get("wait", True):
         await _redeemed(peer, waiting, role, console)
     else:
@@ -113,8 +119,9 @@ async def _join(peer: Peer, request: Json, console: Console) -> None:
     code = parse_code(request["code"])
     relay = await choose_relay(peer, request.get("relay"))
     target = Target(Path(request["path"]), bool(request.get("exact")))
-    folders = await redeem_code(peer, code, relay, target)
-    await remember_relay(peer, relay)
+    folders = await redeem_code(peer, code, relay, target, named=bool(request.get("relay")))
+    if relay is not None:
+        await remember_relay(peer, relay)
     for folder in folders:
         await console.say(_describe(folder))
 
@@ -195,6 +202,10 @@ def _describe(folder: RegisteredFolder) -> Json:
         "folder": folder.folder.hex(), "label": folder.label, "path": str(folder.path),
         "role": folder.role.name.lower(),
     }  # fmt: skip
+
+
+def _url(relay: RelayUrl | None) -> str | None:
+    return None if relay is None else str(relay)
 
 
 def _code(waiting: Waiting) -> Json:

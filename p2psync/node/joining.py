@@ -62,12 +62,12 @@ class Joining:
     """Implements `pairing.driver.JoinerHost` for one code."""
 
     def __init__(
-        self, *, device: DeviceKeys, device_name: str, registry: Registry, workers: Workers, relay: str,
+        self, *, device: DeviceKeys, device_name: str, registry: Registry, workers: Workers, place: str,
         nameplate: int, expires_at: float, target: Target, adopt: Adopt,
     ) -> None:  # fmt: skip
         self.device, self.device_name = device, device_name
         self._registry, self._workers = registry, workers
-        self._relay, self._nameplate, self._expires_at = relay, nameplate, expires_at
+        self._place, self._nameplate, self._expires_at = place, nameplate, expires_at
         self._target, self._adopt = target, adopt
         self.places: list[Path] = []
 
@@ -84,7 +84,7 @@ class Joining:
 
     async def save(self, step: Asking) -> None:
         saved = SavedPairing(
-            self._relay,
+            self._place,
             self._nameplate,
             Side.JOINER,
             ASKING,
@@ -101,7 +101,7 @@ class Joining:
             await self._adopt(welcomed, number, place)
 
     async def forget(self) -> None:
-        await self._workers.run(self._registry.forget_pairing, self._relay, self._nameplate, Side.JOINER)
+        await self._workers.run(self._registry.forget_pairing, self._place, self._nameplate, Side.JOINER)
 
 
 def target_of(saved: SavedPairing) -> Target:

@@ -23,7 +23,7 @@ from p2psync.net.addresses import (
     told_addresses,
 )
 from p2psync.net.counting import CountedStream
-from p2psync.net.network import bound_port
+from p2psync.net.network import bound_port, listen_on_one_port
 from p2psync.node.devices import DIRECT, LAN, DeviceKeeper
 from p2psync.node.failures import first_failure
 from p2psync.node.punching import Puncher
@@ -37,8 +37,6 @@ from p2psync.vault.device_keys import DeviceKeys
 
 GREETING_MAX = 64
 """Connections that have not said yet who they are; more are closed unheard."""
-_SAME_PORT_TRIES = 10
-"""IPv4 and IPv6 are given different free ports: one is chosen for both, unless that is just being taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,32 +108,16 @@ class DeviceLinks:
             return
         host, port = self.options.listen
         try:
-            listeners = await self._listen(host, port)
+            listeners = await listen_on_one_port(self._outside.network, host, port)
         except UserError:
             if not self.options.yielding:
                 raise
-            listeners = await self._listen(host, 0)
+            listeners = await listen_on_one_port(self._outside.network, host, 0)
         self.listening = tuple(
             bound_address(each) or Address(host or "0.0.0.0", bound_port(each)) for each in listeners
         )
         self.look()
         self._nursery.start_soon(trio.serve_listeners, self._accept, list(listeners))
-
-    async def _listen(self, host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
-        """Listeners that all have one port, which is what a beacon tells."""
-        network = self._outside.network
-        listeners = await network.listen(host, port)
-        for _ in range(_SAME_PORT_TRIES):
-            chosen = bound_port(listeners[0])
-            if all(bound_port(each) == chosen for each in listeners):
-                break
-            for each in listeners:
-                await each.aclose()
-            try:
-                listeners = await network.listen(host, chosen)
-            except UserError:
-                listeners = await network.listen(host, 0)
-        return listeners
 
     def learn_name(self, identity: IdentityKey, name: str) -> None:
         if self.names.get(identity) != name:

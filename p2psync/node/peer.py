@@ -20,6 +20,7 @@ from p2psync.net.addresses import Address, parse_place
 from p2psync.net.urls import RelayUrl
 from p2psync.node.failures import first_failure
 from p2psync.node.home import Home
+from p2psync.node.lan_mailbox import LanCodes
 from p2psync.node.links import UNHEARD, DeviceLinks, LinkOptions
 from p2psync.node.neighbours import Neighbours
 from p2psync.node.port_mapping import PortMapping
@@ -55,6 +56,7 @@ class Peer:
         self._keepers: dict[bytes, RelayKeeper] = {}
         self.links = DeviceLinks(device, surroundings, options, nursery, self._serve_device, self._meeting_point)
         self.port_mapping = PortMapping(self.links, surroundings.map_port, surroundings.unmap_port)
+        self.codes = LanCodes(options, surroundings, nursery)
         self.neighbours = Neighbours(
             self.links, lambda: [folder.replica for folder in self.folders.values()], device.identity_key,
             open_lan=surroundings.open_lan, clock=surroundings.clock, randomness=surroundings.randomness,

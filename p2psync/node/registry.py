@@ -33,9 +33,10 @@ class RegisteredFolder:
 
 @dataclass(frozen=True, slots=True)
 class SavedPairing:
-    """A pairing step on disk. `step` names its class, `state` is its encoding, `target` the joiner's directory."""
+    """A pairing step on disk. `place`: where its mailbox stands, a relay's URL or `lan_place`'s; `step` names its class,
+    `state` is its encoding, `target` the joiner's directory."""
 
-    relay: str
+    place: str
     nameplate: int
     side: Side
     step: str
@@ -126,20 +127,20 @@ class Registry:
     def save_pairing(self, saved: SavedPairing) -> None:
         self._database.execute(
             "INSERT OR REPLACE INTO pairing VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (saved.relay, saved.nameplate, saved.side.value, saved.step, saved.state, os.fsencode(saved.target),
+            (saved.place, saved.nameplate, saved.side.value, saved.step, saved.state, os.fsencode(saved.target),
              saved.expires_at, saved.agreed),
         )  # fmt: skip
 
-    def forget_pairing(self, relay: str, nameplate: int, side: Side) -> None:
+    def forget_pairing(self, place: str, nameplate: int, side: Side) -> None:
         self._database.execute(
-            "DELETE FROM pairing WHERE relay = ? AND nameplate = ? AND side = ?", (relay, nameplate, side.value)
+            "DELETE FROM pairing WHERE place = ? AND nameplate = ? AND side = ?", (place, nameplate, side.value)
         )
 
     def pairings(self, now: float) -> list[SavedPairing]:
         """Pairings that can still be resumed; expired ones are forgotten here."""
         self._database.execute("DELETE FROM pairing WHERE expires_at <= ?", (now,))
         rows = self._database.query(
-            "SELECT relay, nameplate, side, step, state, target, expires_at, agreed FROM pairing"
+            "SELECT place, nameplate, side, step, state, target, expires_at, agreed FROM pairing"
         )
         return [
             SavedPairing(row[0], row[1], Side(row[2]), row[3], row[4], Path(os.fsdecode(row[5])), row[6], bool(row[7]))

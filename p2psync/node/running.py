@@ -70,6 +70,7 @@ class RunningFolder:
         self.keeper(store).attach(self.folder, serve)
 
     def attach_all(self) -> None:
+        self._limit_links()
         for store in self.stores:
             self.attach(store)
 
@@ -81,7 +82,13 @@ class RunningFolder:
 
     def add_store(self, store: StoreLocation) -> None:
         self.stores = (*(held for held in self.stores if held.relay_key != store.relay_key), store)
+        self._limit_links()
         self.attach(store)
+
+    def _limit_links(self) -> None:
+        """Nothing waits for a store in a folder that has none."""
+        links = self.meeting.links.options.links
+        self.replica.limit_links(links if self.stores else links - {"store"})
 
     def keeper(self, store: StoreLocation) -> RelayKeeper:
         keeper = self.keepers(parse_relay_url(store.url))

@@ -1,7 +1,8 @@
-"""Sharing: make a directory a folder, and give it a namespace at a relay.
+"""Sharing: make a directory a folder, and give it a namespace at a relay if there is one.
 
-Owns the order: the relay must answer before anything is made, so that a mistyped URL leaves no trace; every later step
-may be repeated by sharing the same directory again. Pairing comes after and is not its concern.
+Without a relay a folder has no store, and its devices meet directly. Owns the order: the relay must answer before
+anything is made, so that a mistyped URL leaves no trace; every later step may be repeated by sharing the same directory
+again. Pairing comes after and is not its concern.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from p2psync.errors import AccessRefused, UserError
 from p2psync.ids import FolderId
 from p2psync.index.membership import Role
 from p2psync.net.urls import RelayUrl, parse_relay_url
+from p2psync.node.finding import REACH_SECONDS
 from p2psync.node.joining import check_free
-from p2psync.node.pairings import REACH_SECONDS
 from p2psync.node.peer import Peer
 from p2psync.node.registry import RELAY, RegisteredFolder
 from p2psync.node.running import RunningFolder
@@ -23,24 +24,22 @@ from p2psync.pairing.offers import LABEL_BYTES_MAX, StoreLocation
 from p2psync.replica.founding import create_folder
 from p2psync.session.relay_link import RelayLink
 
+NO_RELAY = "none"
+"""What `--relay` says to leave a remembered one out."""
+
 AskInvite = Callable[[RelayUrl], Awaitable[str | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
     folder: RegisteredFolder
-    relay: RelayUrl
+    relay: RelayUrl | None
 
 
-async def choose_relay(peer: Peer, given: str | None) -> RelayUrl:
-    """The relay the user named, else the remembered one. UserError when there is neither."""
+async def choose_relay(peer: Peer, given: str | None) -> RelayUrl | None:
+    """The relay the user named, else the remembered one; None when there is neither, or the user wants none."""
     text = given or await peer.surroundings.workers.run(peer.registry.setting, RELAY)
-    if text is None:
-        raise UserError(
-            "no relay is known yet: give one with --relay p2p://host:port/#pin "
-            "(p2psync-relay serve starts one and prints its URL)"
-        )
-    return parse_relay_url(text)
+    return None if text in (None, NO_RELAY) else parse_relay_url(text)
 
 
 async def remember_relay(peer: Peer, url: RelayUrl) -> None:
@@ -48,9 +47,12 @@ async def remember_relay(peer: Peer, url: RelayUrl) -> None:
 
 
 async def share_folder(
-    peer: Peer, path: Path, label: str | None, relay: RelayUrl, *, invite: str | None, ask_invite: AskInvite
+    peer: Peer, path: Path, label: str | None, relay: RelayUrl | None, *, invite: str | None, ask_invite: AskInvite
 ) -> Shared:
-    """Make `path` a folder with a store at `relay`, or find it made. UserError, NobodyReachable, AccessRefused."""
+    """Make `path` a folder with a store at `relay`, or find it made. UserError, NobodyReachable, AccessRefused.
+
+    Without a relay it is given no store; one it has stays.
+    """
     held = {folder.path: folder for folder in await peer.registered()}.get(path)
     if held is None:
         # Before anything is made: a directory that cannot be shared, or a relay that is not there, leaves no trace.
@@ -58,8 +60,11 @@ async def share_folder(
         check_free(path, await peer.registered())
     else:
         await peer.start_folder(held)
+    name = label or path.name or "folder"
+    if relay is None:
+        return Shared(held or await _create(peer, path, name), None)
     link = await peer.keeper(relay).link_within(REACH_SECONDS)
-    registered = held or await _create(peer, path, label or path.name or "folder")
+    registered = held or await _create(peer, path, name)
     folder = peer.running(registered.folder)
     if not any(store.relay_key == link.relay_key for store in folder.stores):
         await _add_store(peer, folder, link, relay, invite, ask_invite)

@@ -19,7 +19,7 @@ from p2psync.encoding import Fields, decode, encode
 from p2psync.errors import AccessRefused, P2psyncError, PeerError, StorageError, UserError, WrongCode
 from p2psync.ids import AccessKey
 from p2psync.index.body import FeedHead
-from p2psync.index.membership import Newcomer, sign_newcomer
+from p2psync.index.membership import Credentials, Newcomer, sign_newcomer
 from p2psync.limits import MAILBOX_BYTES
 from p2psync.pairing.admission import open_secrets
 from p2psync.pairing.offers import (
@@ -141,11 +141,12 @@ class Asked:
     offered: Offered
     request: Request
 
-    def admit(self, admissions: tuple[Admission, ...], salt: bytes) -> Admitted:
+    def admit(self, admissions: tuple[Admission, ...], admin: Credentials, salt: bytes) -> Admitted:
+        """`admin`: this device, so that the newcomer can meet it where no store brings them together."""
         if len(admissions) != len(self.offered.folders):
             raise PeerError("an admission for every offered folder is needed")
         session = self.offered.session
-        sealed = session.seal(Step.ADMISSION, encode_admissions(admissions), salt)
+        sealed = session.seal(Step.ADMISSION, encode_admissions(admin, admissions), salt)
         return Admitted(session, (*self.offered.said, sealed))
 
 
@@ -223,12 +224,12 @@ class Asking:
     def hear(self, message: bytes, device: DeviceKeys) -> Welcomed:
         """The admission. IntegrityError or PeerError when anything in it does not hold."""
         _heed_refusal(message)
-        admissions = decode_admissions(self.session.open(Step.ADMISSION, message), len(self.folders))
+        admin, admissions = decode_admissions(self.session.open(Step.ADMISSION, message), len(self.folders))
         secrets = tuple(
             open_secrets(folder.folder, device, admission.sealed_secrets)
             for folder, admission in zip(self.folders, admissions, strict=True)
         )
-        return Welcomed(self, secrets, tuple(admission.head for admission in admissions))
+        return Welcomed(self, secrets, tuple(admission.head for admission in admissions), admin)
 
     def encode(self) -> bytes:
         return _encode_step(self.session, self.said, [encode_offer(self.folders)])
@@ -236,11 +237,12 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Welcomed:
-    """Joiner: holds each folder's secrets and the entry its first sync must find."""
+    """Joiner: holds each folder's secrets, the entry its first sync must find, and whom it may ask for it."""
 
     asking: Asking
     secrets: tuple[FolderSecrets, ...]
     heads: tuple[FeedHead, ...]
+    admin: Credentials
 
     def finish(self, salt: bytes) -> tuple[bytes, ...]:
         """All this side ever says, the acknowledgement last; say it once everything is adopted durably."""

@@ -1,13 +1,15 @@
-"""One side's view of a mailbox at a relay, over whatever link is up: says everything again after every interruption.
+"""One side's view of a mailbox, over whatever link is up: says everything again after every interruption.
 
-The relay keeps mailboxes in memory only, so after its restart the admin claims the same nameplate anew and both sides
-put all they have said once more; the same bytes under the same number change nothing. Knows neither what the messages
-mean nor how links are made: `links` waits for one that is up.
+A mailbox stands at a relay or, for joiners on the same LAN, at the admin's own device. A relay keeps mailboxes in memory
+only, so after its restart the admin claims the same nameplate anew and both sides put all they have said once more; the
+same bytes under the same number change nothing. Knows neither what the messages mean nor how links are made: `links`
+waits for one that is up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
@@ -36,13 +38,12 @@ class Mailboxes(Protocol):
 Links = Callable[[], Awaitable[Mailboxes]]
 
 
-async def claim(links: Links) -> int:
-    """A fresh nameplate; LinkLost only counts once the caller's patience ends."""
-    while True:
-        try:
-            return await (await links()).claim_mailbox()
-        except LinkLost:
-            await trio.sleep(RETRY_SECONDS)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a mailbox stands: `name` is a relay's URL or what the node calls the LAN, `links` waits for a way there."""
+
+    name: str
+    links: Links
 
 
 class Mail:

@@ -13,7 +13,15 @@ from p2psync.encoding import Fields, decode, encode
 from p2psync.errors import PeerError
 from p2psync.ids import FolderId, NamespaceId, RelayKey
 from p2psync.index.body import FeedHead, read_head
-from p2psync.index.membership import Newcomer, Role, folder_id, read_genesis, read_newcomer
+from p2psync.index.membership import (
+    Credentials,
+    Newcomer,
+    Role,
+    folder_id,
+    read_credentials,
+    read_genesis,
+    read_newcomer,
+)
 from p2psync.limits import MAILBOX_BYTES
 
 FOLDERS_MAX = 16
@@ -129,13 +137,21 @@ def decode_request(data: bytes, offered: tuple[OfferedFolder, ...]) -> Request:
     return Request(name, tuple(newcomers))
 
 
-def encode_admissions(admissions: tuple[Admission, ...]) -> bytes:
-    return encode([[a.sealed_secrets, [a.head.feed, a.head.seq, a.head.hash]] for a in admissions])
+def encode_admissions(admin: Credentials, admissions: tuple[Admission, ...]) -> bytes:
+    return encode(
+        [admin.encode_list(), [[a.sealed_secrets, [a.head.feed, a.head.seq, a.head.hash]] for a in admissions]]
+    )
 
 
-def decode_admissions(data: bytes, count: int) -> tuple[Admission, ...]:
-    items = decode(data, MAILBOX_BYTES)
-    if not isinstance(items, tuple) or len(items) != count:
+def decode_admissions(data: bytes, count: int) -> tuple[Credentials, tuple[Admission, ...]]:
+    """Who admits, and one admission for each of the `count` offered folders."""
+    outer = Fields(decode(data, MAILBOX_BYTES), "admission")
+    admin = Fields(outer.array("admin", 3), "admin")
+    credentials = read_credentials(admin)
+    admin.end()
+    items = outer.array("admissions", FOLDERS_MAX)
+    outer.end()
+    if len(items) != count:
         raise PeerError("admission: not one for every offered folder")
     admissions = []
     for item in items:
@@ -144,7 +160,7 @@ def decode_admissions(data: bytes, count: int) -> tuple[Admission, ...]:
         head = read_head(fields.array("head", 3))
         fields.end()
         admissions.append(Admission(sealed, head))
-    return tuple(admissions)
+    return credentials, tuple(admissions)
 
 
 def encode_done() -> bytes:

@@ -12,11 +12,12 @@ from pathlib import Path as FilePath
 from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.keystore import FolderKeys, Keystore, credentials_of
 from p2psync.crypto.signing import SigningKey
-from p2psync.encoding import encode
+from p2psync.encoding import Fields, decode, encode
 from p2psync.errors import StorageError, UserError
 from p2psync.ids import FeedId, FolderId
 from p2psync.index.body import FeedHead
 from p2psync.index.membership import (
+    Credentials,
     Membership,
     Rotate,
     encode_bind,
@@ -24,8 +25,10 @@ from p2psync.index.membership import (
     encode_rotate,
     folder_id,
     make_genesis,
+    read_credentials,
     read_genesis,
 )
+from p2psync.limits import CERTIFICATE_MAX
 from p2psync.net.workers import InlineWorkers
 from p2psync.replica.context import Context
 from p2psync.replica.marker import existing_marker, write_marker
@@ -36,6 +39,7 @@ from p2psync.vault.envelope import seal_envelope
 from p2psync.vault.secrets import FolderSecrets, Generation, first_epoch
 
 FIRST_GENERATION = 0
+_INTRODUCER_MAX = 2 * CERTIFICATE_MAX
 
 
 def create_folder(
@@ -91,13 +95,14 @@ def adopt_folder(
     genesis: bytes,
     secrets: FolderSecrets,
     required: FeedHead,
+    introducer: Credentials | None = None,
     randomness: Randomness,
     clock: Clock,
 ) -> FolderId:
     """Make a directory (made if missing, empty or not) a replica of a folder this device was admitted to.
 
     `required` is the entry that admits it: nothing is scanned before that entry and all it had seen are here, so even a
-    first sync cannot be rolled back.
+    first sync cannot be rolled back. `introducer` is the device that admits, from which they can be had.
     """
     read_genesis(genesis)
     folder = folder_id(genesis)
@@ -117,6 +122,8 @@ def adopt_folder(
         with catalog.transaction():
             _set_up(catalog, folder, genesis, replica)
             catalog.set("required", encode([required.feed, required.seq, required.hash]))
+            if introducer is not None:
+                catalog.set("introducer", encode(introducer.encode_list()))
             writer = EntryWriter(context)
             writer.add_record(_bind(context))
             writer.flush()
@@ -124,6 +131,18 @@ def adopt_folder(
     finally:
         catalog.close()
     return folder
+
+
+def introduced(catalog: Catalog) -> list[Credentials]:
+    """Whom a newcomer knows before its own admission has arrived: the founder, whom the folder's id itself names, and
+    the device that admitted it."""
+    known = [read_genesis(catalog.require("genesis"))]
+    data = catalog.get("introducer")
+    if data is not None:
+        fields = Fields(decode(data, _INTRODUCER_MAX), "introducer")
+        known.append(read_credentials(fields))
+        fields.end()
+    return known
 
 
 def _check_root(root: FilePath) -> None:

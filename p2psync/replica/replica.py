@@ -21,7 +21,7 @@ from p2psync.encoding import decode
 from p2psync.errors import AccessRefused, FolderStopped, LinkLost, NotFound, P2psyncError, StorageError, UserError
 from p2psync.ids import EntryHash, FeedId, FolderId, IdentityKey
 from p2psync.index.body import FeedHead, decode_body
-from p2psync.index.membership import Member, Newcomer, Role, encode_add, read_genesis
+from p2psync.index.membership import Member, Newcomer, Role, encode_add
 from p2psync.index.paths import Path, show
 from p2psync.index.versions import Dot
 from p2psync.replica.applying import Applying
@@ -31,6 +31,7 @@ from p2psync.replica.exchange import StoreExchange
 from p2psync.replica.explaining import Explained, explain
 from p2psync.replica.failures import only_failure
 from p2psync.replica.filesystem import Filesystem
+from p2psync.replica.founding import introduced
 from p2psync.replica.inotify import watch_tree
 from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.replica.marker import check_marker
@@ -111,11 +112,10 @@ class Replica:
         return list(self._context.membership.members.values())
 
     def other_devices(self) -> dict[IdentityKey, bytes]:
-        """Identity → certificate (DER) of whom this device may meet: the members, and before its own admission has
-        arrived the founder, whom the folder's id itself names."""
+        """Identity → certificate (DER) of whom this device may meet."""
         known = [member.credentials for member in self.members()]
         if self.role() is None:
-            known.append(read_genesis(self.genesis))
+            known += introduced(self._context.catalog)
         own = self._context.device.identity_key
         return {each.identity: each.certificate for each in known if each.identity != own}
 

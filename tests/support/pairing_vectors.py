@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from p2psync.catalog.keystore import credentials_of
 from tests.support.pairing import CODE, make_admission, make_table
 
 FILE = Path(__file__).parents[1] / "vectors" / "pairing.json"
@@ -15,7 +16,9 @@ def transcript() -> dict[str, str]:
     table = make_table()
     offered, asking = table.asking()
     asked = offered.hear(asking.said[1])
-    admitted = asked.admit((make_admission(table.folders[0].folder, asked.request.newcomers[0]),), b"3" * 32)
+    admitted = asked.admit(
+        (make_admission(table.folders[0].folder, asked.request.newcomers[0]),), credentials_of(table.admin), b"3" * 32
+    )
     done = asking.hear(admitted.said[2], table.joiner).finish(b"4" * 32)
     return {
         "code": str(CODE),

@@ -79,6 +79,6 @@ def test_pairings_are_kept_until_they_expire_and_never_show_their_key() -> None:
     assert registry.pairings(99.0) == [saved] and "secret" not in repr(saved)
     assert registry.pairings(100.0) == [] and registry.pairings(0.0) == []
     registry.save_pairing(saved)
-    registry.forget_pairing(saved.relay, saved.nameplate, saved.side)
+    registry.forget_pairing(saved.place, saved.nameplate, saved.side)
     assert registry.pairings(0.0) == []
     registry.close()

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2psync.catalog.keystore import credentials_of
 from p2psync.encoding import decode, encode
 from p2psync.errors import AccessRefused, IntegrityError, P2psyncError, PeerError, WrongCode
 from p2psync.pairing.dialogue import (
@@ -46,7 +47,7 @@ def test_an_honest_pairing_hands_over_secrets_and_heads() -> None:
         make_admission(folder.folder, newcomer)
         for folder, newcomer in zip(table.folders, asked.request.newcomers, strict=True)
     )
-    admitted = asked.admit(admissions, b"3" * 32)
+    admitted = asked.admit(admissions, credentials_of(TABLE.admin), b"3" * 32)
     welcomed = asking.hear(admitted.said[2], table.joiner)
     assert [s.encode() for s in welcomed.secrets] == [make_secrets(f.folder).encode() for f in table.folders]
     assert welcomed.heads == tuple(admission.head for admission in admissions)
@@ -58,7 +59,9 @@ def test_every_saved_step_goes_on_with_the_same_bytes() -> None:
     again, asking_again = decode_offered(offered.encode()), decode_asking(asking.encode())
     assert (again, asking_again) == (offered, asking)
     asked = again.hear(asking_again.said[1])
-    admitted = asked.admit((make_admission(TABLE.folders[0].folder, asked.request.newcomers[0]),), b"3" * 32)
+    admitted = asked.admit(
+        (make_admission(TABLE.folders[0].folder, asked.request.newcomers[0]),), credentials_of(TABLE.admin), b"3" * 32
+    )
     assert decode_admitted(admitted.encode()) == admitted
     welcomed = asking_again.hear(decode_admitted(admitted.encode()).said[2], TABLE.joiner)
     decode_admitted(admitted.encode()).hear(welcomed.finish(b"4" * 32)[2])
@@ -118,7 +121,9 @@ def test_an_altered_byte_anywhere_ends_the_pairing(which: str, data: st.DataObje
     shows, claims = TABLE.start()
     offered, asking = TABLE.asking()
     asked = offered.hear(asking.said[1])
-    admitted = asked.admit((make_admission(TABLE.folders[0].folder, asked.request.newcomers[0]),), b"3" * 32)
+    admitted = asked.admit(
+        (make_admission(TABLE.folders[0].folder, asked.request.newcomers[0]),), credentials_of(TABLE.admin), b"3" * 32
+    )
     done = asking.hear(admitted.said[2], TABLE.joiner).finish(b"4" * 32)[2]
     messages = {
         "guess": (claims.said[0], shows.hear),
@@ -231,7 +236,9 @@ def test_a_newcomer_cannot_take_a_higher_role_or_skip_a_folder() -> None:
 def test_secrets_open_for_the_admitted_device_only() -> None:
     offered, asking = TABLE.asking()
     asked = offered.hear(asking.said[1])
-    admitted = asked.admit((make_admission(TABLE.folders[0].folder, asked.request.newcomers[0]),), b"3" * 32)
+    admitted = asked.admit(
+        (make_admission(TABLE.folders[0].folder, asked.request.newcomers[0]),), credentials_of(TABLE.admin), b"3" * 32
+    )
     with pytest.raises(IntegrityError):
         asking.hear(admitted.said[2], TABLE.admin)
 

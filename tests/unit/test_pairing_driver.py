@@ -17,6 +17,7 @@ from p2psync.ids import FolderId
 from p2psync.pairing import driver
 from p2psync.pairing.dialogue import Admitted, Asking, Offered, Welcomed, decode_admitted, decode_asking, decode_offered
 from p2psync.pairing.mail import Mailboxes as Links
+from p2psync.pairing.mail import Place
 from p2psync.pairing.offers import Admission, OfferedFolder, Request
 from p2psync.pairing.words import Code
 from p2psync.vault.device_keys import DeviceKeys
@@ -83,6 +84,7 @@ class Disk:
     saved: tuple[str, bytes] | None = None
     members: set[FolderId] = field(default_factory=set)
     agrees: bool = True
+    settled: list[str] = field(default_factory=list)
     hook: Callable[[str], Awaitable[None]] | None = None
 
     async def reach(self, step: str) -> None:
@@ -98,11 +100,18 @@ class AdminNode:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 
+    @property
+    def device(self) -> DeviceKeys:
+        return TABLE.admin
+
     async def save(self, step: Offered | Admitted) -> None:
         name = "offered" if isinstance(step, Offered) else "admitted"
         await self._disk.reach(f"before {name}")
         self._disk.saved = (name, step.encode())
         await self._disk.reach(f"after {name}")
+
+    def settle(self, place: str) -> None:
+        self._disk.settled.append(place)
 
     async def confirm(self, request: Request) -> bool:
         await self._disk.reach("confirm")
@@ -153,7 +162,8 @@ class JoinerNode:
 
 
 def _pairing(relay: Relay, name: str, expires_at: float) -> driver.Pairing:
-    return driver.Pairing(relay.links, clock=TrioClock(), randomness=SeededRandomness(name), expires_at=expires_at)
+    place = Place("relay", relay.links)
+    return driver.Pairing(place, clock=TrioClock(), randomness=SeededRandomness(name), expires_at=expires_at)
 
 
 async def run_admin(relay: Relay, disk: Disk, code: Code, expires_at: float) -> None:

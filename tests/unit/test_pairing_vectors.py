@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgpack
 from blake3 import blake3
@@ -42,13 +43,15 @@ def test_the_four_sealed_messages_open_with_the_session_key_by_the_formats_alone
     opened = {step: _open(step, sealed) for step, sealed in bodies.items()}
     assert opened[b"done"] == ["done"]
     assert opened[b"request"][0] == "laptop"
-    assert opened[b"offer"][0][1] == "folder 0" and len(opened[b"admission"][0][1]) == 3
+    assert opened[b"offer"][0][1] == "folder 0"
+    (admin, admissions) = opened[b"admission"]
+    assert len(admin) == 3 and len(admissions[0][1]) == 3
 
 
-def _open(step: bytes, sealed: bytes) -> list[object]:
+def _open(step: bytes, sealed: bytes) -> list[Any]:
     label = "p2psync 1 key pairing message"
     key = blake3(lp(label.encode(), GOLDEN["session key"], sealed[:32]), derive_key_context=label).digest()
     aad = lp(b"p2psync 1 aad pairing", step, b"7")
     plain = bindings.crypto_aead_chacha20poly1305_ietf_decrypt(sealed[32:], aad, bytes(12), key)
-    value: list[object] = msgpack.unpackb(plain)
+    value: list[Any] = msgpack.unpackb(plain)
     return value

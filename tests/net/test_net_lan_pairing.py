@@ -1,0 +1,61 @@
+"""Pairing with no relay at all, with real multicast over a real cable between network namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.namespaces import one_lan, take_v4, within
+from tests.support.processes import Machine, tree, wait_until
+
+pytestmark = pytest.mark.slow
+
+OPEN = {"P2PSYNC_LISTEN": ":0", "P2PSYNC_NO_LAN": "0"}
+"""The namespaces are closed: here devices may listen on all interfaces and call out."""
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
+    made = Machine(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_devices_pair_and_sync_on_a_lan_with_no_relay_at_all(machine: Machine, family: str) -> None:
+    first, second, third = (machine.directory / name for name in "abc")
+    first.mkdir()
+    (first / "before").write_text("was here")
+    with one_lan() as (left, right):
+        try:
+            if family == "IPv6":
+                take_v4(left)
+                take_v4(right)
+            machine.wrapper = within(left)
+            sharing = machine.device("a", "share", str(first), "--json", **OPEN)
+            said = sharing.first_json(lambda line: "code" in line)
+            assert said["relay"] is None
+            machine.wrapper = within(right)
+            joining = machine.device("b", "join", str(second), "--json", P2PSYNC_CODE=str(said["code"]), **OPEN)
+            wait_until(lambda: tree(second) == tree(first), "the first sync")
+            (second / "answer").write_bytes(os.urandom(500_000))
+            wait_until(lambda: tree(second) == tree(first), "the way back")
+            for process in (sharing, joining):
+                assert process.end() == 0
+            machine.wrapper = within(left)
+            sharing = machine.device("a", "serve", "--json", **OPEN)
+            machine.wrapper = within(right)
+            machine.device("b", "serve", "--json", **OPEN)
+            (first / "later").write_text("after both were started again")
+            wait_until(lambda: tree(second) == tree(first), "found again")
+            made = machine.run("a", "pair", "--no-wait", "--json")
+            code = str(json.loads(made.stdout)["code"])
+            machine.device("c", "join", str(third), "--json", P2PSYNC_CODE=code, **OPEN)
+            wait_until(lambda: tree(third) == tree(first), "a third device")
+        finally:
+            machine.stop()
