@@ -14,7 +14,7 @@ from p2psync.catalog.rows import Placed, columns, decode_vector, encode_vector, 
 from p2psync.crypto.hashing import content_hash
 from p2psync.errors import BugError
 from p2psync.ids import ChunkId, FeedId
-from p2psync.index.merge import DerivedCopy, Outcome, add_version, decide, derive_copies
+from p2psync.index.merge import DerivedCopy, Frontier, Outcome, decide, derive_copies
 from p2psync.index.paths import Path
 from p2psync.index.records import decode_version
 from p2psync.index.versions import Dot, Kind, Vector, Version
@@ -97,18 +97,23 @@ class Versions:
     def apply(self, version: Version, data: bytes) -> None:
         """Take a version into its path's frontier (`data` is its record). Call `refresh` for the path afterwards."""
         place = columns(version.path)
-        old = self.frontier(version.path)
-        new = add_version(old, version)
-        for gone in old:
-            if gone not in new:
-                self._db.execute(
-                    "DELETE FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
-                    (*place, gone.dot.feed, gone.dot.seq),
-                )
-        if new and new[-1] is version:
+        old = Frontier(tuple(self.frontier(version.path)), self._beyond(place))
+        new = old.add(version)
+        for gone in (held for held in old.versions if held not in new.versions):
+            self._db.execute(
+                "DELETE FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
+                (*place, gone.dot.feed, gone.dot.seq),
+            )
+        if new is not old and new.versions[-1] is version:
             self._db.execute(
                 "INSERT INTO version (dir, name, feed, seq, idx, data) VALUES (?, ?, ?, ?, ?, ?)",
                 (*place, version.dot.feed, version.dot.seq, version.dot.index, data),
+            )
+        if new.beyond != old.beyond:
+            self._db.execute("DELETE FROM beyond WHERE dir = ? AND name = ?", place)
+            self._db.executemany(
+                "INSERT INTO beyond (dir, name, feed, seq) VALUES (?, ?, ?, ?)",
+                [(*place, feed, seq) for feed, seq in new.beyond.items()],
             )
         if version.origin is not None and version.origin.path != version.path:
             self._settled_at.add(version.origin.path)
@@ -116,6 +121,9 @@ class Versions:
                 "INSERT OR IGNORE INTO settled (dir, name, feed, seq) VALUES (?, ?, ?, ?)",
                 (*columns(version.origin.path), version.origin.dot.feed, version.origin.dot.seq),
             )
+
+    def _beyond(self, place: tuple[bytes, bytes]) -> Vector:
+        return dict(self._db.query("SELECT feed, seq FROM beyond WHERE dir = ? AND name = ?", place))
 
     def refresh(self, paths: Iterable[Path]) -> None:
         """Recompute what should stand at these paths, and the conflict copies they bring or displace.

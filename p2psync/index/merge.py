@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2psync.crypto.hashing import content_hash
 from p2psync.index.paths import Path
@@ -33,11 +33,32 @@ class Outcome:
     losers: tuple[Version, ...]
 
 
-def add_version(frontier: Sequence[Version], new: Version) -> list[Version]:
-    """The frontier after `new` became known; unchanged when `new` is covered or known already."""
-    if any(held.dot == new.dot or held.covers(new) for held in frontier):
-        return list(frontier)
-    return [held for held in frontier if not new.covers(held)] + [new]
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """The versions of a path that no other covers, and what has been covered beyond what these say themselves.
+
+    A version is in it or not by the set of versions that were ever applied, never by their order. For vectors that take
+    in those of what they cover, `beyond` stays empty; only a member who publishes other vectors can make it grow. Liars
+    who claim to have seen each other's future leave what is known standing: a path never loses its last version.
+    """
+
+    versions: tuple[Version, ...] = ()
+    beyond: Vector = field(default_factory=dict)
+
+    def add(self, new: Version) -> Frontier:
+        """The frontier after `new` became known; itself when `new` is known already."""
+        if any(held.dot == new.dot for held in self.versions):
+            return self
+        known = (*self.versions, new)
+        covered = join_vectors([self.beyond, *map(_covered_by, known)])
+        versions = tuple(v for v in known if covered.get(v.dot.feed, 0) < v.dot.seq) or known
+        said = join_vectors(map(_covered_by, versions))
+        return Frontier(versions, {feed: seq for feed, seq in covered.items() if seq > said.get(feed, 0)})
+
+
+def _covered_by(version: Version) -> Vector:
+    """Up to where a version covers each feed's versions of its path: of its own feed, those before itself."""
+    return {feed: seq - (feed == version.dot.feed) for feed, seq in version.vector.items()}
 
 
 def decide(frontier: Sequence[Version]) -> Outcome:

@@ -106,6 +106,9 @@ def _apply(context: Context, entry: Entry, body: Body, state: FeedState, touched
     membership = context.membership
     if not membership.known.issuperset(body.membership):
         raise NotYetKnown("written under membership records not seen yet")
+    own = context.catalog.feeds.state(context.own_feed).seq
+    if any(head.feed == context.own_feed and head.seq > own for head in body.heads):
+        raise NotYetKnown("its author claims to have seen what this device never wrote")
     for data in body.records:
         number = record_type(data)
         if number < OPTIONAL_FROM and number not in _HANDLED:

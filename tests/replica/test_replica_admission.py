@@ -220,3 +220,26 @@ def test_a_binding_signed_by_another_identity_is_refused(context: Context, tmp_p
     forged = encode_bind(other.keys.identity, context.folder, FeedId(bytes(32)), None)
     with pytest.raises(IntegrityError):
         admit(context, [writer.write(forged)])
+
+
+def test_who_claims_to_have_seen_what_this_device_never_wrote_cannot_cover_its_next_edit(
+    context: Context, tmp_path: Path
+) -> None:
+    writer = member(context, tmp_path, Role.WRITER)
+    future = FeedHead(context.own_feed, 2**53 - 1, EntryHash(bytes(32)))
+    vector = {context.own_feed: 2**53 - 1, writer.feed: writer.seq + 1}
+    result = admit(context, [writer.write(writer.directory(b"d", dict(sorted(vector.items()))), heads=(future,))])
+    assert result.entries == 0 and result.waiting and "never wrote" in result.waiting
+    assert context.catalog.versions.wanted((b"d",)) is None
+
+
+def test_what_a_version_covered_stays_covered_after_that_one_is_gone(context: Context, tmp_path: Path) -> None:
+    """A covers B, B covers C, A says nothing of C, and C comes last: the catalog remembers."""
+    one, two, three = (member(context, tmp_path, Role.WRITER, seed) for seed in (2, 3, 4))
+    c = three.write(three.directory(b"d"))
+    saw_c, saw_b = (FeedHead(w.feed, 2, EntryHash(bytes(32))) for w in (three, two))
+    b = two.write(two.directory(b"d", dict(sorted({two.feed: 2, three.feed: 2}.items()))), heads=(saw_c,))
+    a = one.write(one.directory(b"d", dict(sorted({one.feed: 2, two.feed: 2}.items()))), heads=(saw_b,))
+    for entry in (b, a, c):
+        assert admit(context, [entry]).entries == 1
+    assert [version.dot.feed for version in context.catalog.versions.frontier((b"d",))] == [one.feed]

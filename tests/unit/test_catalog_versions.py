@@ -13,7 +13,7 @@ from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.rows import NOTHING, Placed
 from p2psync.crypto.hashing import content_hash
 from p2psync.ids import FeedId, RecordHash
-from p2psync.index.merge import add_version, conflict_name, decide
+from p2psync.index.merge import Frontier, conflict_name, decide
 from p2psync.index.paths import Path
 from p2psync.index.records import decode_version, encode_version
 from p2psync.index.versions import Content, Dot, Kind, Origin, Vector, Version, join_vectors
@@ -85,11 +85,11 @@ class CatalogMachine(RuleBasedStateMachine):
         self.seqs[who] += 1
         dot = Dot(who, self.seqs[who], content)
         _, _, base, source = rows.get(path, (None, None, {}, None))
-        frontier: list[Version] = []
+        frontier = Frontier()
         for version in seen:
             if version.path == path:
-                frontier = add_version(frontier, version)
-        own = [v.vector for v in frontier if v.dot.feed == who]
+                frontier = frontier.add(version)
+        own = [v.vector for v in frontier.versions if v.dot.feed == who]
         origin = None if source is None else Origin(source, rows[path][0])
         body = content_hash(bytes([content])) + (content + 1).to_bytes(4, "big")
         is_file = kind is Kind.FILE

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from p2psync.crypto.hashing import content_hash
 from p2psync.ids import FeedId, RecordHash
-from p2psync.index.merge import add_version, conflict_name, decide, derive_copies
+from p2psync.index.merge import Frontier, conflict_name, decide, derive_copies
 from p2psync.index.paths import Path, refuse_reason
 from p2psync.index.records import decode_version, encode_version, record_hash
 from p2psync.index.versions import Content, Dot, Kind, Vector, Version, join_vectors
@@ -39,30 +39,35 @@ def make(
 @st.composite
 def histories(draw: st.DrawFn) -> list[Version]:
     """What up to four devices write when each edits what it sees, and now and then hears of what others wrote."""
-    known: list[list[Version]] = [[] for _ in range(4)]
+    known = [Frontier() for _ in range(4)]
     written: list[Version] = []
     for number in range(draw(st.integers(1, 10))):
         who = draw(st.integers(0, 3))
         for heard in draw(st.lists(st.integers(0, max(0, len(written) - 1)), max_size=3)) if written else []:
             # A device admits another's versions together with all their author had seen.
             for version in written[: heard + 1]:
-                known[who] = add_version(known[who], version)
+                known[who] = known[who].add(version)
         # Its vector takes in its own earlier version, which its counter covers whether it won or not.
-        own = [v.vector for v in known[who] if v.dot.feed == FEEDS[who]]
-        base = join_vectors([decide(known[who]).vector, *own]) if known[who] else {}
+        held = known[who].versions
+        own = [v.vector for v in held if v.dot.feed == FEEDS[who]]
+        base = join_vectors([decide(held).vector, *own]) if held else {}
         version = make(
             who, number + 1, draw(st.sampled_from(Kind)), base, content=draw(st.integers(0, 2)),
             mode=draw(st.sampled_from([0o644, 0o755])), mtime=draw(st.integers(0, 2)) * 10**9,
         )  # fmt: skip
         written.append(version)
-        known[who] = add_version(known[who], version)
+        known[who] = known[who].add(version)
     return written
 
 
 def merged(versions: list[Version]) -> list[Version]:
-    frontier: list[Version] = []
+    return list(frontier_of(versions).versions)
+
+
+def frontier_of(versions: list[Version]) -> Frontier:
+    frontier = Frontier()
     for version in versions:
-        frontier = add_version(frontier, version)
+        frontier = frontier.add(version)
     return frontier
 
 
@@ -90,6 +95,38 @@ def test_the_frontier_is_what_no_other_version_covers(written: list[Version]) ->
 
 
 @given(histories())
+def test_honest_vectors_leave_nothing_to_remember_beyond_the_frontier(written: list[Version]) -> None:
+    assert frontier_of(written).beyond == {}
+
+
+@st.composite
+def lies(draw: st.DrawFn) -> list[Version]:
+    """Versions with any vectors at all, as malicious members may publish them; none claims another's future."""
+    made: list[Version] = []
+    for number in range(1, draw(st.integers(2, 7))):
+        who = draw(st.integers(0, 3))
+        claims = {FEEDS[v.dot.feed[0] - 1]: v.dot.seq for v in made if draw(st.booleans())}
+        made.append(make(who, number, draw(st.sampled_from([F, F, X])), claims, content=draw(st.integers(0, 2))))
+    return made
+
+
+@given(lies(), st.randoms(use_true_random=False))
+def test_vectors_that_are_not_closed_give_every_device_the_same_frontier(
+    written: list[Version], random: Random
+) -> None:
+    """A covers B, B covers C, A says nothing of C: whoever hears C last must not bring it back."""
+    expected = {v.dot for v in written if not any(other.covers(v) for other in written)}
+    shuffled = [*written, *random.choices(written, k=3)]
+    random.shuffle(shuffled)
+    assert {v.dot for v in merged(shuffled)} == expected
+
+
+def test_members_who_claim_to_have_seen_each_others_future_leave_the_path_a_version() -> None:
+    one, two = make(0, 1, F, {FEEDS[1]: 2**53 - 1}, content=1), make(1, 1, F, {FEEDS[0]: 9}, content=2)
+    assert merged([one, two]) and merged([two, one])
+
+
+@given(histories())
 def test_every_value_in_the_frontier_stands_somewhere_or_loses_to_an_edit(written: list[Version]) -> None:
     """Property 58: in place, in a conflict copy, or a directory or delete that holds nothing itself."""
     frontier = merged(written)
@@ -109,7 +146,7 @@ def test_an_edit_of_anothers_winner_covers_it_and_no_loser(written: list[Version
     frontier = merged(written)
     outcome = decide(frontier)
     edit = make(4, 1000, Kind.FILE, outcome.vector, content=9)
-    after = add_version(frontier, edit)
+    after = merged([*frontier, edit])
     equal = {v.dot for v in frontier if v.same_state(outcome.winner)}
     assert {v.dot for v in after} >= {edit.dot, *(loser.dot for loser in outcome.losers)}
     assert not equal & {v.dot for v in after}
@@ -277,4 +314,4 @@ def test_a_version_never_covers_itself_and_covers_its_authors_earlier_ones() -> 
 def test_a_version_heard_twice_counts_once() -> None:
     one = make(0, 1, F, {})
     again = replace(one, hash=RecordHash(record_hash(b"other")))
-    assert add_version([one], again) == [one]
+    assert merged([one, again]) == [one]
