@@ -42,6 +42,9 @@ CERTIFICATE_MAX = 1 * KIB
 BASE_MAX = 1 * MIB
 BASES_TOTAL_MAX = 64 * MIB
 
+# Text merges (formats, "Text merges"): larger files are seldom text that people write, and comparing lines takes time.
+TEXT_MERGE_MAX = 1 * MIB
+
 # Paths: Linux bounds a component at 255 bytes; depth bounds recursion and path length at about 4 KiB typical.
 NAME_MAX = 255
 PATH_DEPTH_MAX = 256
