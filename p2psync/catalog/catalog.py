@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 
 from p2psync.catalog.bases import Bases
 from p2psync.catalog.brake import Brake
+from p2psync.catalog.conflicts import Conflicts
 from p2psync.catalog.feeds import Feeds
 from p2psync.catalog.history import History
 from p2psync.catalog.intents import Intents
@@ -33,6 +34,7 @@ class Catalog:
         self.feeds = Feeds(self._db)
         self.placed = PlacedFiles(self._db)
         self.versions = Versions(self._db, self.placed, self._short_device)
+        self.conflicts = Conflicts(self._db, self.versions)
         self.locations = Locations(self._db)
         self.intents = Intents(self._db)
         self.history = History(self._db)

@@ -47,6 +47,11 @@ def is_text(data: bytes) -> bool:
     return True
 
 
+def comparable(one: bytes, other: bytes) -> bool:
+    """Whether the lines of two texts can be compared in a moment."""
+    return _pairs(_lines(one), _lines(other)) <= _PAIRS_MAX
+
+
 def common_ancestor(one: Version, other: Version, past: Iterable[Version]) -> Version | None:
     """The last version both authors had seen, out of the path's past; None when there is none, or no single last one."""
     both = [v for v in past if one.covers(v) and other.covers(v)]
@@ -68,7 +73,8 @@ def merge_text(base: bytes, one: bytes, other: bytes) -> bytes | None:
     end = _common([text[start:][::-1] for text in texts])
     head, tail = texts[0][:start], texts[0][len(texts[0]) - end :]
     middle = _merge_lines(*(text[start : len(text) - end] for text in texts))
-    return None if middle is None else b"".join((*head, *middle, *tail))
+    merged = None if middle is None else b"".join((*head, *middle, *tail))
+    return merged if merged is not None and len(merged) <= TEXT_MERGE_MAX else None
 
 
 def _lines(text: bytes) -> list[bytes]:
@@ -84,7 +90,7 @@ def _common(texts: Sequence[Sequence[bytes]]) -> int:
 
 
 def _merge_lines(base: list[bytes], one: list[bytes], other: list[bytes]) -> list[bytes] | None:
-    if _pairs(base, one) > _PAIRS_MAX or _pairs(base, other) > _PAIRS_MAX:
+    if max(_pairs(base, one), _pairs(base, other)) > _PAIRS_MAX:
         return None
     sources = {"unchanged": base, "same": one, "a": one, "b": other}
     merged: list[bytes] = []

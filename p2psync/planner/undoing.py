@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2psync.index.merge import add_version, decide
+from p2psync.index.merge import Frontier, decide
 from p2psync.index.versions import Dot, Version
 
 
@@ -16,13 +16,13 @@ def state_before(undone: Sequence[Version], others: Sequence[Version]) -> Versio
 
     Those are the versions that an undone one covers; what covers an undone one was written after it.
     """
-    frontier: list[Version] = []
+    frontier = Frontier()
     for version in sorted(others, key=lambda v: v.dot):
         if any(each.covers(version) for each in undone) and not any(version.covers(each) for each in undone):
-            frontier = add_version(frontier, version)
-    if not frontier:
+            frontier = frontier.add(version)
+    if not frontier.versions:
         return None
-    winner = decide(frontier).winner
+    winner = decide(frontier.versions).winner
     return winner if winner.live else None
 
 

@@ -24,6 +24,7 @@ from p2psync.replica.context import Context
 from p2psync.replica.failures import only_failure
 from p2psync.replica.fetcher import Fetcher
 from p2psync.replica.materialiser import Materialiser, Plan, as_placed, plan_path
+from p2psync.replica.merging import Merging
 from p2psync.replica.publisher import claim_directories, file_rows
 from p2psync.replica.recovery import recover
 from p2psync.replica.scanner import fingerprint_of
@@ -40,6 +41,7 @@ class Applying:
         self._materialiser = Materialiser(context)
         self.braking = Braking(context)
         self._fetcher = Fetcher(context, self._materialiser)
+        self._merging = Merging(context)
         self._placing = trio.Lock()
         self._claims: set[Path] = set()
         """Paths where a file or symlink is wanted and perhaps something below it as well."""
@@ -88,6 +90,7 @@ class Applying:
     async def _round(self) -> int:
         context, progress = self._context, 0
         context.refused.clear()
+        progress += self._announce(await context.workers.run(self._merging.run))
         self._materialiser.not_kept = False
         for live in (True, False):
             after = 0
@@ -116,11 +119,14 @@ class Applying:
         claims, self._claims = self._claims, set()
         if not claims:
             return 0
-        claimed = await self._context.workers.run(claim_directories, self._context, claims)
-        if claimed:
+        return self._announce(await self._context.workers.run(claim_directories, self._context, claims))
+
+    def _announce(self, published: int) -> int:
+        if published:
             self._context.feeds_grew.notify()
+            self._context.uploads_grew.notify()
             self._context.changed.notify()
-        return claimed
+        return published
 
     def _remove_stale_temps(self) -> None:
         """Between rounds nothing is being assembled: what no queued path needs was given up."""

@@ -270,24 +270,38 @@ class EntryWriter:
         context = self._context
         previous = context.catalog.versions.of_feed(change.path, context.own_feed)
         if previous is not None and (change.base is None or not _covers(change.base.vector, previous)):
-            self._keep(previous)
+            self.keep_copy(previous)
         losers = [loser for loser in _losers_kept(context, change) if previous is None or loser.dot != previous.dot]
         for loser in losers:
-            self._keep(loser)
+            self.keep_copy(loser)
         dot = Dot(context.own_feed, self.seq, len(self._records))
         return _version_of(context, change, dot, [*losers, previous] if previous is not None else losers)
+
+    def add_decided(self, version: Version, seen: Sequence[Vector]) -> None:
+        """A version that settles a conflict, with its dot and vector still to be set: it covers what `seen` says.
+
+        The disk need not show it yet: applying brings it there as it would another device's.
+        """
+        context, covered = self._context, join_vectors(seen)
+        previous = context.catalog.versions.of_feed(version.path, context.own_feed)
+        if previous is not None:
+            if not _covers(covered, previous):
+                self.keep_copy(previous)
+            covered = join_vectors([covered, previous.vector])
+        dot = Dot(context.own_feed, self.seq, len(self._records))
+        self._add(replace(version, dot=dot, vector={**covered, dot.feed: dot.seq}), None)
 
     def claim_directory(self, path: Path) -> None:
         """Say that a directory stands here, because something lives below: whatever competes becomes a conflict copy."""
         context = self._context
         previous = context.catalog.versions.of_feed(path, context.own_feed)
         if previous is not None:
-            self._keep(previous)
+            self.keep_copy(previous)
         dot = Dot(context.own_feed, self.seq, len(self._records))
         vector = {**(previous.vector if previous is not None else {}), dot.feed: dot.seq}
         self._add(Version(path=path, dot=dot, kind=Kind.DIRECTORY, vector=vector, mode=_CLAIMED_MODE), None)
 
-    def _keep(self, previous: Version) -> None:
+    def keep_copy(self, previous: Version) -> None:
         """Publish the conflict copy of a losing version before the version that is about to be added covers it.
 
         For this device's own earlier version: one counter a feed cannot say "this one, but not my earlier one".

@@ -88,6 +88,12 @@ def read_content(
     return Content(before, parameters, chunks, inline)
 
 
+def describe_whole(data: bytes, chunk_key: bytes, seed: int) -> tuple[Parameters, bytes]:
+    """Parameters and chunk list of a content that is in memory: those `read_content` finds in a file that holds it."""
+    parameters = Parameters.for_size(len(data))
+    return parameters, _describe(data, _cut_small(data, parameters, seed), chunk_key)
+
+
 def _changed(path: Path) -> ChangedWhileRead:
     name = os.fsdecode(b"/".join(path))
     return ChangedWhileRead(f"{name} changed while it was read; it is synced once it has settled")

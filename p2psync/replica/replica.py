@@ -26,6 +26,7 @@ from p2psync.index.paths import Path, show
 from p2psync.index.versions import Dot
 from p2psync.replica.applying import Applying
 from p2psync.replica.collecting import Collecting
+from p2psync.replica.conflicts import Conflicts
 from p2psync.replica.context import ALL_LINKS, Context, Fetched, Signal
 from p2psync.replica.exchange import StoreExchange
 from p2psync.replica.explaining import Explained, explain
@@ -91,6 +92,7 @@ class Replica:
         self._watching = Watching(context, context.catalog.require("replica"), lambda: watcher(root, context.workers))
         self._applying = Applying(context)
         self.past = Restoring(context, self.rescan)
+        self.conflicts = Conflicts(context)
 
     @property
     def folder(self) -> FolderId:

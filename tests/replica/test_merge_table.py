@@ -63,7 +63,7 @@ CELLS: dict[str, Cell] = {
     "delete / a device that was away and has the file as it was": Cell(
         "echo 0 > f; touch -d 2039-01-01 f", "rm f", "", [{}]
     ),
-    "mode / edit": Cell("echo 0 > f", "chmod 600 f", "echo 1 > f", either("f", "0", "1")),
+    "mode / edit": Cell("echo 0 > f", "chmod 600 f", "echo 1 > f", [{"f": "1 600"}], mode="f"),
     "mode / mode": Cell(
         "echo 0 > f", "chmod 600 f", "chmod 700 f", [{"f": "0 600"}, {"f": "0 700"}], mode="f"
     ),

@@ -1,0 +1,281 @@
+"""Conflicts of a folder as its user settles them: which there are, how the sides differ, which of them stays.
+
+Nothing is written here: a resolution is published in one entry, and applying brings it to the disk as it would another
+device's; what it takes away goes to history. While the disk shows something that was not looked at yet, nothing is
+resolved. Source: formats, "Conflict copies".
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import trio
+
+from p2psync.catalog.conflicts import Copy
+from p2psync.catalog.versions import Wanted
+from p2psync.errors import UserError
+from p2psync.ids import IdentityKey, short_device_id
+from p2psync.index.paths import Path, show
+from p2psync.index.text_merging import comparable, is_text
+from p2psync.index.versions import NO_CONTENT, Kind, Origin, Version
+from p2psync.limits import NAME_MAX
+from p2psync.replica import bases
+from p2psync.replica.context import Context
+from p2psync.replica.merging import TEXT_MERGE, base_of, may_settle, may_write
+from p2psync.replica.publisher import EntryWriter
+from p2psync.vault.device_keys import device_id
+
+_APPLY_SECONDS = 30.0
+"""How long a resolution waits for the disk to show it; what lacks content comes by itself later."""
+_LOOK_SECONDS = 10.0
+"""How long it waits for the scanner to have looked at what the disk shows."""
+
+
+class Keep(Enum):
+    MINE = "mine"
+    """What this device wrote; where it wrote none or several of the sides, what has the name."""
+    THEIRS = "theirs"
+    BOTH = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a conflict. `whose` wrote it; `mtime_ns` is the file's, for display only."""
+
+    path: Path
+    whose: IdentityKey | None
+    kind: Kind
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """`standing` is None when nothing has the name any more."""
+
+    path: Path
+    standing: Side | None
+    copies: tuple[Side, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The sides of a conflict for a merge tool: places of mine and theirs in the tree, and their common ancestor's text."""
+
+    mine: Path
+    theirs: Path
+    base: bytes | None
+
+
+class Conflicts:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def merges_text(self) -> bool:
+        return self._context.catalog.get(TEXT_MERGE) != b"off"
+
+    async def set_text_merge(self, wanted: bool) -> None:
+        """Whether texts are merged here from now on; conflicts that stand are looked at again."""
+        await self._context.workers.run(self._context.catalog.set, TEXT_MERGE, b"on" if wanted else b"off")
+        self._context.work_arrived.notify()
+
+    async def all(self) -> list[Conflict]:
+        return await self._context.workers.run(self._all)
+
+    def _all(self) -> list[Conflict]:
+        found: dict[Path, list[Copy]] = {}
+        with self._context.catalog.reading():
+            for copy in self._context.catalog.conflicts.all():
+                found.setdefault(copy.of, []).append(copy)
+            return [
+                Conflict(path, self._standing(path), tuple(self._side(copy.path, copy.version) for copy in copies))
+                for path, copies in found.items()
+            ]
+
+    def _standing(self, path: Path) -> Side | None:
+        wanted = self._context.catalog.versions.wanted(path)
+        if wanted is None or wanted.kind is Kind.DELETED:
+            return None
+        return self._side(path, self._context.catalog.versions.wanted_version(wanted))
+
+    def _side(self, path: Path, version: Version) -> Side:
+        whose = self._context.catalog.feeds.state(version.dot.feed).identity
+        return Side(path, whose, version.kind, version.size, version.mtime_ns)
+
+    # Differences.
+
+    async def difference(self, path: Path) -> list[tuple[Path, Path, list[str]]]:
+        """(what stands, copy, lines of a unified diff) for each copy of a path, or for the copy that a path is."""
+        return await self._context.workers.run(self._difference, path)
+
+    def _difference(self, path: Path) -> list[tuple[Path, Path, list[str]]]:
+        return [(copy.of, copy.path, list(self._compare(copy))) for copy in self._copies(path)]
+
+    def _compare(self, copy: Copy) -> Iterator[str]:
+        sides = [self._shown(copy.of), self._shown(copy.path)]
+        texts = [side for side in sides if side is not None and is_text(side)]
+        if len(texts) < 2 or not comparable(*texts):
+            yield f"{show(copy.of)} and {show(copy.path)} cannot be compared line by line"
+            return
+        one, other = (text.decode().splitlines() for text in texts)
+        yield from difflib.unified_diff(one, other, show(copy.of), show(copy.path), lineterm="")
+
+    def _shown(self, path: Path) -> bytes | None:
+        """The content of a path as the folder wants it: b"" where nothing stands, None when it is no file or not here."""
+        wanted = self._context.catalog.versions.wanted(path)
+        if wanted is None or wanted.kind is Kind.DELETED:
+            return b""
+        return bases.content_of(self._context, self._context.catalog.versions.wanted_version(wanted))
+
+    async def texts(self, path: Path) -> Texts:
+        """What a merge tool needs for a conflict with one copy, or for the copy that a path is."""
+        return await self._context.workers.run(self._texts, path)
+
+    def _texts(self, path: Path) -> Texts:
+        copy = self._one_copy(path, "merges")
+        versions = self._context.catalog.versions
+        wanted = versions.wanted(copy.of)
+        if wanted is None or wanted.kind is not Kind.FILE or copy.version.kind is not Kind.FILE:
+            raise UserError(f"{show(copy.of)} and its copy are not two files: choose with --keep")
+        base = base_of(self._context, versions.wanted_version(wanted), copy.version)
+        text = None if base is None else bases.content_of(self._context, base)
+        mine, theirs = (copy.path, copy.of) if self._is_mine(copy, wanted) else (copy.of, copy.path)
+        return Texts(mine, theirs, text)
+
+    # Resolving.
+
+    async def resolve(self, path: Path, keep: Keep) -> Path:
+        """Settle a conflict; returns the path whose conflict it was. UserError says why not."""
+        return await self._settle(path, keep)
+
+    async def merged(self, path: Path) -> Path:
+        """What stands at the path takes all sides in: the user has merged them there."""
+        return await self._settle(path, None)
+
+    async def _settle(self, path: Path, keep: Keep | None) -> Path:
+        context, settled = self._context, None
+        with trio.move_on_after(_LOOK_SECONDS):
+            while (settled := await context.workers.run(self._publish, path, keep)) is None:
+                seen = context.changed.count
+                context.rescan(set(context.dirty))
+                with trio.move_on_after(0.5):
+                    await context.changed.wait(seen)
+        if settled is None:
+            raise UserError(f"{show(path)} is being changed right now; try again when that is over")
+        for signal in (context.feeds_grew, context.work_arrived, context.changed):
+            signal.notify()
+        with trio.move_on_after(_APPLY_SECONDS):
+            seen = context.changed.count
+            while await context.workers.run(self._pending, settled):
+                await context.changed.wait(seen)
+                seen = context.changed.count
+        return settled[0]
+
+    def _pending(self, paths: Sequence[Path]) -> bool:
+        return any(self._context.catalog.versions.is_needed(path) for path in paths)
+
+    def _publish(self, path: Path, keep: Keep | None) -> list[Path] | None:
+        """Publish the resolution; the paths it touches, what it was a conflict of first. None: the disk moved on."""
+        context = self._context
+        if not may_write(context):
+            raise UserError("a reader's changes are refused by the other devices: only writers settle conflicts")
+        with context.tree, context.catalog.transaction():
+            copies = self._copies(path)
+            if not all(may_settle(context, copy.of) for copy in copies):
+                return None
+            of = copies[0].of
+            wanted = context.catalog.versions.wanted(of)
+            kept: Copy | None = None
+            if keep is not Keep.BOTH and keep is not None:
+                kept = self._kept(path, wanted, copies, keep)
+            writer = EntryWriter(context)
+            touched = [of]
+            if keep is Keep.BOTH:
+                touched += [self._give_a_name(writer, copy) for copy in copies]
+            self._cover(writer, of, wanted, copies, kept)
+            for copy in copies:
+                touched.append(copy.path)
+                if not copy.derived:
+                    writer.add_decided(_gone(copy.path, copy.version), [copy.vector])
+            writer.flush()
+            return touched
+
+    def _cover(
+        self, writer: EntryWriter, of: Path, wanted: Wanted | None, copies: Sequence[Copy], kept: Copy | None
+    ) -> None:
+        """A version of the path that covers its losers: with what stands there, or with the copy that is kept."""
+        versions = self._context.catalog.versions
+        standing = versions.wanted_version(wanted) if wanted is not None else None
+        chosen = standing if kept is None else kept.version
+        if chosen is None or (kept is None and not any(copy.derived for copy in copies)):
+            return
+        if kept is not None and standing is not None and versions.live_below(of):
+            raise UserError(f"{show(of)} is a directory with something in it: use --keep mine or --keep both")
+        for other in versions.losers(of):
+            if other.dot not in [copy.version.dot for copy in copies]:
+                writer.keep_copy(other)
+        states = versions.losers(of)
+        covered = [v.vector for v in versions.frontier(of) if any(v.same_state(state) for state in states)]
+        seen = [*covered, *([wanted.vector] if wanted is not None else [])]
+        replaces = standing.hash if standing is not None else None
+        writer.add_decided(replace(chosen, path=of, replaces=replaces, origin=None), seen)
+
+    def _give_a_name(self, writer: EntryWriter, copy: Copy) -> Path:
+        """Publish a copy as a file of its own, which no longer is a conflict copy by its name."""
+        versions = self._context.catalog.versions
+        identity = self._context.catalog.feeds.state(copy.version.dot.feed).identity
+        whose = b"another device" if identity is None else short_device_id(device_id(identity)).encode()
+        stem, dot, extension = copy.of[-1].rpartition(b".")
+        if not dot or not stem:
+            stem, dot, extension = copy.of[-1], b"", b""
+        number = 1
+        while True:
+            tail = b" from " + whose + (b" %d" % number if number > 1 else b"") + dot + extension
+            name = (*copy.of[:-1], stem[: max(1, NAME_MAX - len(tail))] + tail)
+            held = versions.wanted(name)
+            if (held is None or held.kind is Kind.DELETED) and self._context.filesystem.stat(name) is None:
+                break
+            number += 1
+        origin = Origin(copy.of if copy.derived else copy.path, copy.version.dot)
+        seen = [held.vector] if held is not None else []
+        writer.add_decided(replace(copy.version, path=name, replaces=copy.version.hash, origin=origin), seen)
+        return name
+
+    def _kept(self, path: Path, wanted: Wanted | None, copies: Sequence[Copy], keep: Keep) -> Copy | None:
+        """The copy that takes the name; None: what has it keeps it."""
+        mine = [copy for copy in copies if self._is_mine(copy, wanted)]
+        if keep is Keep.MINE:
+            if len(mine) != 1 and (wanted is None or wanted.kind is Kind.DELETED):
+                raise UserError(f"nothing stands at {show(copies[0].of)} any more: use --keep theirs or --keep both")
+            return mine[0] if len(mine) == 1 else None
+        if mine:
+            return None
+        return self._one_copy(path, "theirs is")
+
+    def _is_mine(self, copy: Copy, wanted: Wanted | None) -> bool:
+        """Whether this device wrote the copy and not what has the name."""
+        own, feeds = self._context.device.identity_key, self._context.catalog.feeds
+        standing = wanted is not None and feeds.state(wanted.dot.feed).identity == own
+        return not standing and feeds.state(copy.version.dot.feed).identity == own
+
+    def _copies(self, path: Path) -> list[Copy]:
+        copies = self._context.catalog.conflicts.of(path)
+        if not copies:
+            raise UserError(f"{show(path)} has no conflict copy; p2psync conflicts lists those there are")
+        return copies
+
+    def _one_copy(self, path: Path, what: str) -> Copy:
+        copies = [copy for copy in self._copies(path) if copy.path == path] or self._copies(path)
+        if len(copies) > 1:
+            raise UserError(f"{show(path)} has {len(copies)} conflict copies: name the copy that {what} meant")
+        return copies[0]
+
+
+def _gone(path: Path, version: Version) -> Version:
+    return replace(
+        version, path=path, kind=Kind.DELETED, size=0, mtime_ns=0, mode=0, target=None, content=NO_CONTENT,
+        replaces=version.hash, origin=None,
+    )  # fmt: skip

@@ -1,0 +1,173 @@
+"""Merging texts: a conflict whose two sides changed different lines becomes one ordinary version that covers both.
+
+Only the devices that wrote the two sides merge, so that a conflict brings at most two new versions; both make the same
+one, and equal content is no conflict. Nothing is written here: the version is published with its content, and applying
+brings it to the disk as it would another device's. What cannot be merged stays a conflict copy.
+Synchronous; runs in a worker. Source: formats, "Text merges".
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from p2psync.catalog.versions import Wanted
+from p2psync.chunking.chunker import Parameters
+from p2psync.ids import ChunkId, Plaintext
+from p2psync.index.membership import MAY_WRITE
+from p2psync.index.paths import Path
+from p2psync.index.records import CHUNK_ROW, InlineChunk, RecordType, encode_inline, iterate_chunks
+from p2psync.index.text_merging import common_ancestor, may_merge, merge_text
+from p2psync.index.versions import Content, Dot, Version
+from p2psync.limits import CHUNK_LIST_INLINE, INLINE_MAX
+from p2psync.replica import bases
+from p2psync.replica.context import Context
+from p2psync.replica.history import Records
+from p2psync.replica.materialiser import as_placed
+from p2psync.replica.publisher import EntryWriter
+from p2psync.replica.reader import describe_whole
+
+TEXT_MERGE = "text-merge"
+"""Catalog value: b"off" when the user wants conflict copies only."""
+_PATHS = 200
+"""Conflicts looked at in one go."""
+_PAST = 1000
+"""Versions of a path among which the common ancestor is looked for."""
+_ROOM = CHUNK_LIST_INLINE * CHUNK_ROW + 64 * 1024
+
+
+class Merging:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._settled: set[tuple[Dot, Dot]] = set()
+        """Pairs that need no second look: others merge them, or nobody can."""
+
+    def run(self) -> int:
+        """Merge what can be merged now; returns how many versions were published."""
+        context = self._context
+        if context.catalog.get(TEXT_MERGE) == b"off" or not may_write(context):
+            return 0
+        return sum(self._merge_at(path) for path in context.catalog.conflicts.sources(_PATHS))
+
+    def _merge_at(self, path: Path) -> bool:
+        versions = self._context.catalog.versions
+        with self._context.catalog.reading():
+            wanted = versions.wanted(path)
+            if wanted is None or wanted.source is not None:
+                return False
+            winner, losers = versions.wanted_version(wanted), versions.losers(path)
+        for loser in losers:
+            pair = (winner.dot, loser.dot)
+            if pair in self._settled:
+                continue
+            if not may_merge(path, winner, loser) or not self._is_ours(winner, loser):
+                self._settled.add(pair)
+                continue
+            merged = self._merge(winner, loser)
+            if merged is not None and self._publish(wanted, winner, loser, *merged):
+                return True
+        return False
+
+    def _is_ours(self, *sides: Version) -> bool:
+        own, feeds = self._context.device.identity_key, self._context.catalog.feeds
+        return any(feeds.state(side.dot.feed).identity == own for side in sides)
+
+    def _merge(self, winner: Version, loser: Version) -> tuple[Version, bytes] | None:
+        """The ancestor and the merged text; None when there is none, or not all of it is here yet."""
+        if not self._all_seen_is_here(winner) or not self._all_seen_is_here(loser):
+            return None
+        base = base_of(self._context, winner, loser)
+        if base is None or not may_merge(base.path, base):
+            self._settled.add((winner.dot, loser.dot))
+            return None
+        texts = [bases.content_of(self._context, version) for version in (base, winner, loser)]
+        known = [text for text in texts if text is not None]
+        if len(known) < len(texts):
+            return None
+        merged = merge_text(*known)
+        if merged is None:
+            self._settled.add((winner.dot, loser.dot))
+            return None
+        return base, merged
+
+    def _all_seen_is_here(self, version: Version) -> bool:
+        """Entries come in any order between feeds: a later common ancestor may still be on its way."""
+        feeds = self._context.catalog.feeds
+        return all(feeds.state(feed).seq >= seq for feed, seq in version.vector.items())
+
+    def _publish(self, wanted: Wanted, winner: Version, loser: Version, base: Version, text: bytes) -> bool:
+        """Publish the merged version, unless the folder or the disk moved on meanwhile."""
+        context, path = self._context, wanted.path
+        generation = context.secrets.generation
+        parameters, rows = describe_whole(text, generation.chunk_key, generation.seed)
+        with context.tree, context.catalog.transaction():
+            if context.catalog.versions.wanted(path) != wanted or not may_settle(context, path):
+                return False
+            frontier = context.catalog.versions.frontier(path)
+            covered = [version.vector for version in frontier if version.same_state(loser)]
+            if loser.dot not in [version.dot for version in frontier]:
+                return False
+            writer = EntryWriter(context)
+            writer.begin_unit(_ROOM)
+            _keep_content(context, writer, text, rows)
+            merged = replace(
+                winner, size=len(text), mtime_ns=max(winner.mtime_ns, loser.mtime_ns), mode=_mode(base, winner, loser),
+                content=_content(generation.number, parameters, rows), replaces=winner.hash, origin=None,
+            )  # fmt: skip
+            writer.add_decided(merged, [wanted.vector, *covered])
+            bases.keep(context, merged, text)
+            writer.flush()
+        return True
+
+
+def base_of(context: Context, winner: Version, loser: Version) -> Version | None:
+    """The last common version of the path, or the one file that both were renamed from."""
+    records, path = Records(context), winner.path
+    rows = context.catalog.history.of_path(path, _PAST)
+    past = [version for row in rows if (version := records.version(path, row.dot)) is not None]
+    found = common_ancestor(winner, loser, past)
+    if found is None and winner.origin is not None and winner.origin == loser.origin:
+        found = records.version(winner.origin.path, winner.origin.dot)
+    return found
+
+
+def may_settle(context: Context, path: Path) -> bool:
+    """Whether a path and its conflict copies stand on the disk as placed, so that no edit of the user is overruled."""
+    for each in (path, *(copy.path for copy in context.catalog.conflicts.of(path))):
+        placed, stat = context.catalog.placed.get(each), context.filesystem.stat(each)
+        held = placed is not None and placed.live
+        if held != (stat is not None) or (placed is not None and stat is not None and not as_placed(placed, stat)):
+            context.dirty.add(each[:-1])
+            return False
+    return True
+
+
+def may_write(context: Context) -> bool:
+    role = context.membership.role_of(context.device.identity_key)
+    return role is not None and RecordType.FILE in MAY_WRITE[role]
+
+
+def _keep_content(context: Context, writer: EntryWriter, text: bytes, rows: bytes) -> None:
+    """New chunks ride in the entry when they are few; else they are kept in the catalog until a store has them."""
+    locations, place, fresh = context.catalog.locations, 0, dict[ChunkId, Plaintext]()
+    for chunk, length in iterate_chunks(rows):
+        if not locations.known(ChunkId(chunk)):
+            fresh[ChunkId(chunk)] = Plaintext(text[place : place + length])
+        place += length
+    if sum(map(len, fresh.values())) > INLINE_MAX:
+        locations.queue_upload((chunk, len(plain)) for chunk, plain in fresh.items())
+        for chunk, plain in fresh.items():
+            locations.add_list_chunk(chunk, plain)
+        return
+    for chunk, plain in fresh.items():
+        index = writer.add_record(encode_inline(InlineChunk(context.secrets.generation.number, plain)))
+        locations.add_inline(chunk, context.own_feed, writer.seq, index)
+
+
+def _content(generation: int, parameters: Parameters, rows: bytes) -> Content:
+    limits = (parameters.minimum, parameters.average, parameters.maximum)
+    return Content(generation=generation, parameters=limits, depth=0, chunks=rows)
+
+
+def _mode(base: Version, winner: Version, loser: Version) -> int:
+    """That of the side that changed it; of two the winner's."""
+    return loser.mode if winner.mode == base.mode else winner.mode

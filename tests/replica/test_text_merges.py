@@ -1,0 +1,169 @@
+"""Text merges on real replicas: different lines come together under one name, and nobody's text is lost on the way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from p2psync.replica.replica import Replica
+from p2psync.seams import SystemClock
+from p2psync.store.memory import MemoryStore
+from tests.support.devices import Device, converge
+
+BASE = b"one\ntwo\nthree\nfour\nfive\n"
+FIRST, LAST = BASE.replace(b"one", b"ONE"), BASE.replace(b"five", b"FIVE")
+BOTH = FIRST.replace(b"five", b"FIVE")
+
+
+class Folder:
+    """Devices of one folder that all had the same files before they parted."""
+
+    def __init__(self, directory: Path, names: str) -> None:
+        self.store = MemoryStore(clock=SystemClock())
+        self.devices = [Device(directory / name, number) for number, name in enumerate(names, 1)]
+
+    async def begin(self, **files: bytes) -> None:
+        self.devices[0].found()
+        async with AsyncExitStack() as stack:
+            first = await stack.enter_async_context(self.devices[0].running(self.store))
+            for device in self.devices[1:]:
+                await device.admitted_by(first)
+            for name, data in files.items():
+                self.devices[0].write(name, data)
+            others = [await stack.enter_async_context(device.running(self.store)) for device in self.devices[1:]]
+            await converge(first, *others)
+
+    @asynccontextmanager
+    async def meeting(self, *devices: Device) -> AsyncIterator[list[Replica]]:
+        async with AsyncExitStack() as stack:
+            yield [await stack.enter_async_context(device.running(self.store)) for device in devices or self.devices]
+
+    async def meet(self, *devices: Device) -> None:
+        async with self.meeting(*devices) as replicas:
+            await converge(*replicas)
+            await converge(*replicas)
+
+
+def contents(device: Device) -> dict[str, bytes]:
+    return {name: data for name, (_, data, _) in device.tree().items()}
+
+
+async def test_edits_of_different_lines_come_together_without_a_conflict_copy(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "ab")
+    a, b = folder.devices
+    await folder.begin(f=BASE)
+    a.write("f", FIRST)
+    b.write("f", LAST)
+    (b.root / "f").chmod(0o700)
+    await folder.meet()
+    assert contents(a) == contents(b) == {"f": BOTH}
+    assert a.tree()["f"][2] == b.tree()["f"][2] == 0o700
+    async with folder.meeting() as (first, _):
+        assert (await first.status()).conflicts == 0
+        past = {past.version.hash for past in await first.past.history((b"f",), 100) if past.version is not None}
+    assert len(past) >= 4, "both sides stay in history beside the base and what came of them"
+
+
+async def test_edits_of_one_line_stay_a_conflict(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "ab")
+    a, b = folder.devices
+    await folder.begin(f=BASE)
+    a.write("f", FIRST)
+    b.write("f", BASE.replace(b"one", b"another"))
+    await folder.meet()
+    assert contents(a) == contents(b) and sorted(contents(a).values()) == sorted(
+        [FIRST, BASE.replace(b"one", b"another")]
+    )
+
+
+async def test_a_folder_can_go_without_merges(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "ab")
+    a, b = folder.devices
+    await folder.begin(f=BASE)
+    async with folder.meeting() as replicas:
+        for replica in replicas:
+            await replica.conflicts.set_text_merge(False)
+    a.write("f", FIRST)
+    b.write("f", LAST)
+    await folder.meet()
+    assert sorted(contents(a).values()) == sorted(contents(b).values()) == sorted([FIRST, LAST])
+    async with folder.meeting() as replicas:
+        await replicas[0].conflicts.set_text_merge(True)
+        await converge(*replicas)
+        await converge(*replicas)
+    assert contents(a) == contents(b) == {"f": BOTH}
+
+
+async def test_only_who_wrote_one_of_the_sides_merges_them(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "abc")
+    a, b, c = folder.devices
+    await folder.begin(f=BASE)
+    a.write("f", FIRST)
+    await folder.meet(a)
+    async with folder.meeting(b) as (second,):
+        await second.conflicts.set_text_merge(False)
+    b.write("f", LAST)
+    await folder.meet(b)
+    await folder.meet(c)
+    assert sorted(contents(c).values()) == sorted([FIRST, LAST])
+    await folder.meet(a)
+    await folder.meet(c)
+    assert contents(a) == contents(c) == {"f": BOTH}
+
+
+async def test_two_devices_that_merge_at_once_make_no_conflict(tmp_path: Path) -> None:
+    """Each learns of the other's edit from its own copy of the store's past, and neither of the other's merge."""
+    folder = Folder(tmp_path, "ab")
+    a, b = folder.devices
+    await folder.begin(f=BASE)
+    a.write("f", FIRST)
+    b.write("f", LAST)
+    async with folder.meeting() as replicas:
+        await converge(*replicas)
+        await converge(*replicas)
+        assert [(await replica.status()).conflicts for replica in replicas] == [0, 0]
+    assert contents(a) == contents(b) == {"f": BOTH}
+    a.write("f", BOTH + b"six\n")
+    await folder.meet()
+    assert contents(a) == contents(b) == {"f": BOTH + b"six\n"}
+
+
+async def test_long_texts_merge_and_reach_a_device_that_only_asks_the_store(tmp_path: Path) -> None:
+    dice = random.Random(1)
+    lines = [b"%d %d\n" % (number, dice.getrandbits(300)) for number in range(4000)]
+    first, last = list(lines), list(lines)
+    first[3], last[-3] = b"A\n", b"B\n"
+    both = list(first)
+    both[-3] = b"B\n"
+    folder = Folder(tmp_path, "abc")
+    a, b, c = folder.devices
+    await folder.begin(f=b"".join(lines))
+    a.write("f", b"".join(first))
+    b.write("f", b"".join(last))
+    await folder.meet(a, b)
+    await folder.meet(c)
+    assert contents(a) == contents(b) == contents(c) == {"f": b"".join(both)}
+
+
+@pytest.mark.parametrize("writer", [0, 1])
+async def test_an_edit_made_while_the_others_arrive_is_kept(tmp_path: Path, writer: int) -> None:
+    """Whatever is merged, what the user writes in that moment is in the file or in a conflict copy."""
+    folder = Folder(tmp_path, "ab")
+    a, b = folder.devices
+    await folder.begin(f=BASE)
+    a.write("f", FIRST)
+    b.write("f", LAST)
+    late = folder.devices[writer]
+    async with folder.meeting() as replicas:
+        for number in range(40):
+            late.write("f", late.root.joinpath("f").read_bytes() + b"late %d\n" % number)
+        await converge(*replicas)
+        await converge(*replicas)
+    assert contents(a) == contents(b)
+    everything = b"".join(contents(a).values())
+    assert all(b"late %d\n" % number in everything for number in range(40))
+    assert b"ONE" in everything and b"FIVE" in everything
