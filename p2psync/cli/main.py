@@ -18,6 +18,7 @@ import trio
 import typer
 
 from p2psync.catalog.keystore import Keystore
+from p2psync.cli import conflicts
 from p2psync.cli import demo as demonstration
 from p2psync.cli import history as past
 from p2psync.cli.device_address import device_address
@@ -184,6 +185,7 @@ def stop(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 
 past.register(app, folder_app)
+conflicts.register(app, folder_app)
 app.command()(explain)
 app.command()(doctor)
 

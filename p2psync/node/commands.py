@@ -16,6 +16,7 @@ from p2psync.errors import NobodyReachable, P2psyncError, TimedOut, UsageError, 
 from p2psync.index.membership import Role
 from p2psync.net.urls import RelayUrl, parse_relay_url
 from p2psync.node.choosing import chosen_folders
+from p2psync.node.conflicts import CONFLICT_COMMANDS
 from p2psync.node.control import Console, Json
 from p2psync.node.doctor import examine
 from p2psync.node.explaining import explain_path
@@ -225,4 +226,5 @@ _COMMANDS: dict[str, Callable[[Peer, Json, Console], Awaitable[None]]] = {
     "explain": explain_path,
     "doctor": examine,
     **HISTORY_COMMANDS,
+    **CONFLICT_COMMANDS,
 }

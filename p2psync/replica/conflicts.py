@@ -74,8 +74,8 @@ class Conflicts:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def merges_text(self) -> bool:
-        return self._context.catalog.get(TEXT_MERGE) != b"off"
+    async def merges_text(self) -> bool:
+        return await self._context.workers.run(self._context.catalog.get, TEXT_MERGE) != b"off"
 
     async def set_text_merge(self, wanted: bool) -> None:
         """Whether texts are merged here from now on; conflicts that stand are looked at again."""

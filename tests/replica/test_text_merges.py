@@ -14,6 +14,8 @@ from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
 from tests.support.devices import Device, converge
 
+pytestmark = pytest.mark.slow
+
 BASE = b"one\ntwo\nthree\nfour\nfive\n"
 FIRST, LAST = BASE.replace(b"one", b"ONE"), BASE.replace(b"five", b"FIVE")
 BOTH = FIRST.replace(b"five", b"FIVE")
