@@ -100,6 +100,10 @@ async def test_undoing_what_is_held_leaves_everything_as_it_was_on_both(tmp_path
             await second.in_sync()
             assert b.tree() == full
             await until_held(first)  # there it would take the encrypted files away again
+            undoing, feed = second._context.catalog.feeds.state(second._context.own_feed), second._context.own_feed
+            while first._context.catalog.feeds.state(feed).seq < undoing.seq:
+                # What comes after the acceptance would be judged anew.
+                await first._context.feeds_grew.wait(first._context.feeds_grew.count)
             await first.accept_held()
             await converge(first, second)
             assert a.tree() == full
