@@ -6,6 +6,8 @@ Source: formats, "On disk".
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from p2psync.catalog.rows import (
     PLACED_COLUMNS,
     Fingerprint,
@@ -58,6 +60,15 @@ class PlacedFiles:
         inode = seen.inode - (1 << 64) if seen.inode >= 1 << 63 else seen.inode
         rows = self._db.query(f"SELECT {PLACED_COLUMNS} FROM placed WHERE inode = ? AND kind = 0", (inode,))
         return [placed for placed in map(placed_of, rows) if placed.fingerprint.same_file(seen)]
+
+    def paths(self) -> Iterator[Path]:
+        """Every path of a live row, in batches, so that rows may be written meanwhile."""
+        last = 0
+        while batch := self._db.query(
+            "SELECT id, dir, name FROM placed WHERE id > ? AND kind <> 3 ORDER BY id LIMIT 1000", (last,)
+        ):
+            last = batch[-1][0]
+            yield from (path_of(directory, name) for _, directory, name in batch)
 
     def put(self, placed: Placed, rows: bytes | None = None) -> None:
         """Write a row; `rows` is the file's full chunk list when `placed.content` carries only a list of lists."""

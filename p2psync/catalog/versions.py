@@ -6,7 +6,7 @@ conflict copies included, and keeps the `need` queue true. Decisions are `index/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from p2psync.catalog.placed import PlacedFiles
@@ -47,6 +47,8 @@ class Versions:
     def __init__(self, database: Database, placed: PlacedFiles, short_device: Callable[[FeedId], str]) -> None:
         """`short_device` gives a feed owner's seven-character id, for conflict names."""
         self._db, self._placed, self._short_device = database, placed, short_device
+        self.left_alone: Callable[[Path, Wanted | None, Placed | None], bool] = lambda path, wanted, placed: False
+        """Whether what is wanted at a path asks nothing of this disk, because of what this device keeps of the folder."""
         self._settled_at: set[Path] = set()
         """Paths whose losers were settled since the last refresh."""
 
@@ -218,7 +220,7 @@ class Versions:
             # A deletion of something this disk never held asks nothing of it.
         else:
             needed = placed is None or placed.dot != wanted.dot or placed.vector != wanted.vector
-        if needed:
+        if needed and not self.left_alone(path, wanted, placed):
             chunk = wanted.chunk if wanted is not None else None
             self._db.execute(
                 "INSERT INTO need (dir, name, live, size, chunk, prefix, takes) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -231,6 +233,33 @@ class Versions:
             )  # fmt: skip
         else:
             self._db.execute("DELETE FROM need WHERE dir = ? AND name = ?", columns(path))
+
+    def paths(self) -> Iterator[Path]:
+        """Every path something was ever wanted at or is queued for, in batches, so that rows may be written meanwhile."""
+        for table in ("wanted", "need"):
+            last: tuple[bytes, bytes] = (b"", b"")
+            while batch := self._db.query(
+                f"SELECT dir, name FROM {table} WHERE (dir, name) > (?, ?) ORDER BY dir, name LIMIT 1000", last
+            ):
+                last = batch[-1]
+                yield from (path_of(directory, name) for directory, name in batch)
+
+    def kept(self) -> list[Path]:
+        """What stands on this disk although its deletion is wanted and nobody is to carry that out."""
+        return [path_of(directory, name) for directory, name in self._db.query(f"SELECT dir, name {self._KEPT}")]
+
+    def kept_files(self) -> int:
+        return int(self._db.scalar(f"SELECT count(*) {self._KEPT} AND placed.kind = 0"))
+
+    _KEPT = (
+        "FROM placed JOIN wanted USING (dir, name) WHERE wanted.kind = 3 AND placed.kind <> 3"
+        " AND NOT EXISTS (SELECT 1 FROM need WHERE need.dir = placed.dir AND need.name = placed.name)"
+    )
+
+    def need_at(self, path: Path) -> Need | None:
+        """The queued need of one path."""
+        row = self._db.query_one("SELECT id, live, size FROM need WHERE dir = ? AND name = ?", columns(path))
+        return None if row is None else Need(row[0], path, bool(row[1]), row[2])
 
     def is_needed(self, path: Path) -> bool:
         """Whether a path is queued; a long name may also be given by the hash its temp is called after."""

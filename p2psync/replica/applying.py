@@ -16,6 +16,7 @@ from p2psync.catalog.versions import Need
 from p2psync.errors import StorageError
 from p2psync.index.paths import Path, show
 from p2psync.index.versions import Kind
+from p2psync.planner.ignoring import SHARED
 from p2psync.planner.steps import Step
 from p2psync.replica.assembly import Assembly
 from p2psync.replica.bases import remember
@@ -88,10 +89,11 @@ class Applying:
         return _MOVED_RETRY_SECONDS  # a directory went away or changed its kind between planning and doing
 
     async def _round(self) -> int:
-        context, progress = self._context, 0
+        context = self._context
         context.refused.clear()
         progress += self._announce(await context.workers.run(self._merging.run))
         self._materialiser.not_kept = False
+        progress = await self._ignores_first()
         for live in (True, False):
             after = 0
             while True:
@@ -114,6 +116,27 @@ class Applying:
         if live and not self._context.peers:  # a live peer may have what no store was told of
             return versions.needs_with_source(after)
         return versions.needs(live, after)
+
+    async def _ignores_first(self) -> int:
+        """The ignore file comes before everything it may ignore."""
+        context = self._context
+        need = await context.workers.run(self._need_of_ignores)
+        if need is None or not context.shape.type.writes:
+            return 0
+        done = await (self._apply_live([need]) if need.live else self._apply_deletions([need]))
+        if done:
+            await context.workers.run(self._take_ignores)
+        return done
+
+    def _need_of_ignores(self) -> Need | None:
+        self.braking.judge()
+        return self._context.catalog.versions.need_at(SHARED)
+
+    def _take_ignores(self) -> None:
+        context = self._context
+        with context.tree:
+            if context.shape.take_now(context.filesystem):
+                context.dirty.add(())
 
     async def _claim_directories(self) -> int:
         claims, self._claims = self._claims, set()
@@ -203,6 +226,8 @@ class Applying:
             plan = plan_path(context, need.path)
             if plan.dot is not None and not self.braking.may_apply(plan.dot):
                 return None  # came after the brake judged: the next page sees it
+            if not self._may_act(plan):
+                return None
             if plan.step is Step.LOOK:
                 context.dirty.add(need.path[:-1])
                 return None
@@ -215,6 +240,14 @@ class Applying:
     def _is_held(self, path: Path) -> bool:
         wanted = self._context.catalog.versions.wanted(path)
         return wanted is not None and not self.braking.may_apply(wanted.dot)
+
+    def _may_act(self, plan: Plan) -> bool:
+        """Whether this disk takes part in what the path needs."""
+        context = self._context
+        wanted = context.catalog.versions.wanted(plan.path)
+        if context.catalog.versions.left_alone(plan.path, wanted, plan.base):
+            return False
+        return context.shape.type.writes or plan.step in (Step.RECORD, Step.LOOK)
 
     def _prepared(self, plan: Plan, parents: set[Path]) -> bool:
         """Get a plan ready to carry out or fetch for; False when it must wait."""
@@ -257,6 +290,8 @@ class Applying:
             return
         if wanted is not None and not self.braking.may_apply(wanted.dot):
             return  # that it goes there is held
+        if catalog.versions.left_alone(source.path, wanted, source):
+            return
         stat = self._context.filesystem.stat(source.path)
         if stat is not None and as_placed(source, stat):
             plan.step, plan.source = Step.MOVE, source

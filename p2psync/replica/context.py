@@ -18,6 +18,7 @@ from p2psync.ids import FeedId, FolderId
 from p2psync.index.membership import Membership
 from p2psync.index.paths import Path, show
 from p2psync.replica.filesystem import Filesystem
+from p2psync.replica.shape import Shape
 from p2psync.seams import Clock, Randomness, Workers
 from p2psync.session.peer_channel import PeerChannel
 from p2psync.store.interface import BlindStore
@@ -67,6 +68,8 @@ class Context:
     clock: Clock
     randomness: Randomness
     workers: Workers
+    shape: Shape = field(init=False)
+    """What this device keeps of the folder: its type and what is ignored."""
     opened: Filesystem | None = None
     """The tree, while it may be touched."""
     tree: threading.RLock = field(default_factory=threading.RLock)
@@ -104,6 +107,9 @@ class Context:
     """Queued paths that could not be brought to the disk in the latest round, with the reason."""
     trouble: dict[str, str] = field(default_factory=dict)
     """Standing troubles by subject (a disk, a pack at a store), one sentence each, until they pass."""
+
+    def __post_init__(self) -> None:
+        self.shape = Shape(self.catalog)
 
     @property
     def filesystem(self) -> Filesystem:

@@ -25,7 +25,7 @@ from inotify_simple import INotify, flags, parse_events
 from p2psync.errors import FolderStopped
 from p2psync.replica.descent import LIST, open_directory
 from p2psync.replica.filesystem import TEMP_PREFIX, Path, translated
-from p2psync.replica.watcher import Changes, Gathered, ManualWatcher, Watcher
+from p2psync.replica.watcher import Changes, Gathered, ManualWatcher, Skips, Watcher
 from p2psync.seams import Workers
 
 QUIET_SECONDS = 0.02
@@ -90,7 +90,8 @@ class _Node:
 class _Tree:
     """All watches of one root. Used by one thread at a time: the watcher waits while a worker walks."""
 
-    def __init__(self, root: int, inotify: INotify) -> None:
+    def __init__(self, root: int, inotify: INotify, skips: Skips) -> None:
+        self._skips = skips
         self._root_descriptor = root
         self._inotify = inotify
         self._nodes: dict[int, _Node] = {}
@@ -112,6 +113,8 @@ class _Tree:
 
     def _watch(self, path: Path) -> list[bytes]:
         """Watch one directory, then list it; names of its subdirectories, none if it is gone or not ours to read."""
+        if self._skips(path):
+            return []
         try:
             descriptor = open_directory(self._root_descriptor, path, LIST)
         except OSError as error:
@@ -198,10 +201,10 @@ class _Tree:
 class InotifyWatcher:
     """`Watcher` over one tree; made by `watch_tree`. One task at a time waits for its changes."""
 
-    def __init__(self, root: int, inotify: INotify, workers: Workers) -> None:
+    def __init__(self, root: int, inotify: INotify, workers: Workers, skips: Skips) -> None:
         self._inotify = inotify
         self._workers = workers
-        self._tree = _Tree(root, inotify)
+        self._tree = _Tree(root, inotify, skips)
         self._waiting: list[Path] = []
         self._gathered = Gathered()
 
@@ -289,9 +292,16 @@ def is_ours(name: bytes) -> bool:
     return name == MARKER or name.startswith(TEMP_PREFIX)
 
 
+def _nothing(directory: Path) -> bool:
+    return False
+
+
 @asynccontextmanager
-async def watch_tree(root: str | bytes | os.PathLike[str], workers: Workers) -> AsyncIterator[Watcher]:
-    """Watch the tree at `root`; ready when every directory is watched. FolderStopped if there is no root."""
+async def watch_tree(
+    root: str | bytes | os.PathLike[str], workers: Workers, skips: Skips = _nothing
+) -> AsyncIterator[Watcher]:
+    """Watch the tree at `root`; ready when every directory is watched that `skips` does not name. FolderStopped if
+    there is no root."""
     path = os.fsencode(root)
     try:
         descriptor = os.open(path, LIST)
@@ -306,7 +316,7 @@ async def watch_tree(root: str | bytes | os.PathLike[str], workers: Workers) -> 
             yield ManualWatcher(_TOO_FEW_INSTANCES)
             return
         with inotify:
-            watcher = InotifyWatcher(descriptor, inotify, workers)
+            watcher = InotifyWatcher(descriptor, inotify, workers, skips)
             await watcher.watch_everything()
             yield watcher
     finally:

@@ -141,7 +141,11 @@ def room_of(context: Context, change: LocalChange, inline: bool) -> int:
 
 
 def _still(context: Context, change: LocalChange) -> bool:
-    """Whether the catalog still says of the path what the scanner compared with."""
+    """Whether the path is not ignored, and the catalog still says of it what the scanner compared with."""
+    base = change.base
+    kind = base.kind if change.kind is Kind.DELETED and base is not None else change.kind
+    if context.shape.ignores(change.path, kind):
+        return False
     held = context.catalog.placed.get(change.path)
     if change.base is None:
         return held is None

@@ -40,7 +40,7 @@ from p2psync.replica.peer_exchange import PeerExchange
 from p2psync.replica.publisher import EntryWriter
 from p2psync.replica.recovery import recover
 from p2psync.replica.restoring import Restoring
-from p2psync.replica.watcher import Watcher
+from p2psync.replica.watcher import Skips, Watcher
 from p2psync.replica.watching import Watching
 from p2psync.sealed.entry import parse
 from p2psync.seams import Clock, Randomness, Workers
@@ -51,7 +51,7 @@ from p2psync.vault.entry import open_entry
 from p2psync.vault.secrets import FolderSecrets
 
 MakeFilesystem = Callable[[FilePath], Filesystem]
-MakeWatcher = Callable[[FilePath, Workers], AbstractAsyncContextManager[Watcher]]
+MakeWatcher = Callable[[FilePath, Workers, Skips], AbstractAsyncContextManager[Watcher]]
 
 _STOPPED_RETRY_SECONDS = 5.0
 HELD = (
@@ -89,7 +89,9 @@ class Replica:
         self._exchanges: dict[str, StoreExchange] = {}
         self._peers: dict[str, PeerExchange] = {}
         self._stopped: str | None = None
-        self._watching = Watching(context, context.catalog.require("replica"), lambda: watcher(root, context.workers))
+        self._watching = Watching(
+            context, context.catalog.require("replica"), lambda: watcher(root, context.workers, context.shape.skips)
+        )
         self._applying = Applying(context)
         self.past = Restoring(context, self.rescan)
         self.conflicts = Conflicts(context)
@@ -147,6 +149,7 @@ class Replica:
             replica = context.catalog.require("replica")
             await context.workers.run(check_marker, filesystem, context.folder, replica)
             await context.workers.run(recover, context)
+            await context.workers.run(self._begin_shape)
             self._stopped = None
             await self._admitted()
             async with trio.open_nursery() as nursery:
@@ -156,6 +159,10 @@ class Replica:
         finally:
             context.opened = None
             filesystem.close()
+
+    def _begin_shape(self) -> None:
+        with self._context.tree:
+            self._context.shape.begin(self._context.filesystem)
 
     async def _admitted(self) -> None:
         """Admission first, scan second: wait for the entry that admitted this device and all it had seen."""
@@ -285,6 +292,8 @@ class Replica:
             return "scanning"
         if self._applying.braking.holds:
             return "held"
+        if self._context.shape.settling:
+            return "scanning"
         return "syncing" if need_files or upload or self._applying.busy else "idle"
 
     def _heads(self) -> dict[FeedId, int]:

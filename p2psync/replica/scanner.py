@@ -19,6 +19,7 @@ from p2psync.limits import INLINE_MAX, MTIME_MAX, SYMLINK_TARGET_MAX
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Kind as DiskKind
 from p2psync.replica.filesystem import NotRegularFile, Stat, temp_target
+from p2psync.replica.leftovers import holds_only_ignored
 from p2psync.replica.publisher import LocalChange, Unit, file_rows
 from p2psync.replica.reader import ChangedWhileRead, ReadStopped, read_content
 
@@ -70,31 +71,47 @@ def look(context: Context, directories: Iterable[Path]) -> Looked:
 
 
 def _look_one(context: Context, directory: Path, found: Looked) -> None:
-    placed = context.catalog.placed
+    placed, shape = context.catalog.placed, context.shape
+    entries = None if shape.skips(directory) else _entries(context, directory)
+    if entries is None:
+        return
+    known, problems = placed.in_directory(directory), placed.problem_paths(directory)
+    on_the_way, kept = shape.verdict(directory).ignored, False
+    for name, stat in entries:
+        path, base, reason = (*directory, name), known.pop(name, None), None
+        if shape.ignores(path, None if base is None else base.kind):
+            if stat.kind is DiskKind.DIRECTORY and not shape.skips(path):
+                found.below.append(path)
+                found.appeared += [path] if on_the_way else []
+        else:
+            kept = True
+            reason = _flaw(path, stat, base) or _left_over(context, path, stat, base)
+            if reason is None:
+                _compare(context, path, stat, base, found)
+        if reason is not None or name in problems:
+            placed.set_problem(path, reason)
+    if on_the_way and kept:
+        _claim_the_way(context, directory, found)
+    found.missing += [gone for gone in known.values() if not shape.ignores(gone.path, gone.kind)]
+    for name in problems - {name for name, _ in entries}:
+        placed.set_problem((*directory, name), None)
+
+
+def _entries(context: Context, directory: Path) -> list[tuple[bytes, Stat]] | None:
+    """What is in a directory but for our own files; None when it cannot be listed."""
     try:
         entries = context.filesystem.list_directory(directory)
     except (FileNotFoundError, NotADirectoryError):
-        return  # its parent's listing tells what became of it
+        return None  # its parent's listing tells what became of it
     except OSError as error:
         if directory:
-            placed.set_problem(directory, f"cannot be read: {error.strerror}; what is below it is left alone")
-        return
-    known, problems = placed.in_directory(directory), placed.problem_paths(directory)
-    for name, stat in entries:
-        if is_internal(name):
-            if (target := temp_target(name)) is not None:
-                context.temps.add((*directory, target))
-            continue
-        path = (*directory, name)
-        base = known.pop(name, None)
-        reason = _flaw(path, stat, base)
-        if reason is not None or name in problems:
-            placed.set_problem(path, reason)
-        if reason is None:
-            _compare(context, path, stat, base, found)
-    found.missing += known.values()
-    for name in problems - {name for name, _ in entries}:
-        placed.set_problem((*directory, name), None)
+            reason = f"cannot be read: {error.strerror}; what is below it is left alone"
+            context.catalog.placed.set_problem(directory, reason)
+        return None
+    for name, _ in entries:
+        if (target := temp_target(name)) is not None:
+            context.temps.add((*directory, target))
+    return [(name, stat) for name, stat in entries if not is_internal(name)]
 
 
 def _flaw(path: Path, stat: Stat, base: Placed | None) -> str | None:
@@ -112,6 +129,29 @@ def _flaw(path: Path, stat: Stat, base: Placed | None) -> str | None:
     if not -MTIME_MAX <= stat.mtime_ns <= MTIME_MAX:
         return "its modification time is beyond the year 2262; set another with touch"
     return None
+
+
+def _left_over(context: Context, path: Path, stat: Stat, base: Placed | None) -> str | None:
+    """Why a directory others deleted is not published again: what is left in it is nobody's but this device's."""
+    if stat.kind is not DiskKind.DIRECTORY or base is not None:
+        return None
+    before, wanted = context.catalog.placed.get(path), context.catalog.versions.wanted(path)
+    if before is None or before.live or wanted is None or wanted.kind is not Kind.DELETED:
+        return None
+    if not holds_only_ignored(context.shape, context.filesystem, path):
+        return None
+    return "another device deleted this directory; it stays because ignored files are in it"
+
+
+def _claim_the_way(context: Context, directory: Path, found: Looked) -> None:
+    """Ignored directories that lead to something kept are part of the folder, too."""
+    for depth in range(1, len(directory) + 1):
+        path = directory[:depth]
+        base = context.catalog.placed.get(path)
+        if (base is None or base.kind is not Kind.DIRECTORY) and context.shape.verdict(path).ignored:
+            stat = context.filesystem.stat(path)
+            if stat is not None and stat.kind is DiskKind.DIRECTORY:
+                found.candidates.append(Candidate(path, stat, base))
 
 
 def _compare(context: Context, path: Path, stat: Stat, base: Placed | None, found: Looked) -> None:
@@ -214,7 +254,7 @@ def _renamed_from(context: Context, candidate: Candidate) -> Unit | None:
     seen = fingerprint_of(stat)
     for old in context.catalog.placed.by_inode(seen):
         rows = placed_rows(context, old)
-        if rows is None or context.filesystem.stat(old.path) is not None:
+        if rows is None or context.shape.ignores(old.path, old.kind) or context.filesystem.stat(old.path) is not None:
             continue
         change = LocalChange(
             path=path, kind=Kind.FILE, base=base, fingerprint=seen, mode=stat.mode & 0o777,

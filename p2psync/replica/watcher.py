@@ -7,6 +7,7 @@ silent about anything (a full queue, watches that ran out), so a periodic rescan
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,10 +31,17 @@ class Changes:
     overflow: bool
 
 
+Skips = Callable[[Path], bool]
+"""Whether nothing in a directory or below it can matter, so that it need not be watched."""
+
+
 class Watcher(Protocol):
     @property
     def limited(self) -> str | None:
         """None, or a sentence for the user: why changes are found late, by rescans, and what to do about it."""
+
+    async def watch_everything(self) -> None:
+        """Set watches anew over the whole tree, because other directories may matter now."""
 
     async def changes(self) -> Changes:
         """Wait for the next changes, gathered over a short quiet window. Cancelled, it loses none of them."""
@@ -93,6 +101,9 @@ class ManualWatcher:
         """Word was lost."""
         self._gathered.overflow = True
         self._fed.set()
+
+    async def watch_everything(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     async def changes(self) -> Changes:
         await self._fed.wait()

@@ -14,6 +14,7 @@ import trio
 
 from p2psync.catalog.rows import Placed
 from p2psync.index.paths import Path
+from p2psync.planner.ignoring import SHARED
 from p2psync.replica.bases import remember
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.marker import check_marker
@@ -51,6 +52,10 @@ class Watching:
         self._requested = self._served = 0
         """Full scans asked for, and up to which request one that began after it is done."""
         self._passed = Signal()
+        self._following = trio.CancelScope()
+        """Around waiting for the watcher."""
+        self._patterns = 0
+        """Which patterns the watches were set up with."""
         self.limited: str | None = None
 
     def rescan_everything(self) -> None:
@@ -68,19 +73,25 @@ class Watching:
     async def run(self) -> None:
         """Watch first, scan after: what changes during the first scan has an event."""
         self._everything, self._stop = True, False
+        self._patterns = self._context.shape.patterns
         try:
             async with self._watcher() as watcher, trio.open_nursery() as nursery:
                 self.limited = watcher.limited
                 nursery.start_soon(self._follow, watcher)
                 nursery.start_soon(self._rescan_now_and_then)
                 nursery.start_soon(self._settle)
+                await self._ignores_are_here()
                 nursery.start_soon(self._work, nursery)
         finally:
             self._stop = True
 
     async def _follow(self, watcher: Watcher) -> None:
         while True:
-            changes = await watcher.changes()
+            with trio.CancelScope() as self._following:
+                changes = await watcher.changes()
+            if self._following.cancelled_caught:
+                await watcher.watch_everything()  # patterns changed: more may matter than before
+                continue
             self.limited = watcher.limited
             if changes.overflow:
                 self.rescan_everything()
@@ -105,6 +116,7 @@ class Watching:
                 continue
             self.scanning = True
             serving = self._requested
+            everything = await self._patterns_changed(nursery) or everything
             started = trio.current_time()
             unsettled = await self._walk([()] if everything else sorted(directories), everything)
             if unsettled:
@@ -116,8 +128,49 @@ class Watching:
                 busy = trio.current_time() - started
                 await trio.sleep(max(0.0, min(1.0, _BREATH * busy) - 0.02))
 
-    async def _look_later(self, directories: set[Path]) -> None:
-        await trio.sleep(_UNSETTLED_SECONDS)
+    async def _ignores_are_here(self) -> None:
+        """A folder's first scan waits for the folder's ignore file: what it names must not be published before."""
+        context = self._context
+
+        def missing() -> bool:
+            if not (context.shape.type.publishes and context.shape.type.writes):
+                return False
+            need = context.catalog.versions.need_at(SHARED)
+            return (
+                need is not None and need.live and context.catalog.placed.get(SHARED) is None
+                and context.filesystem.stat(SHARED) is None
+            )  # fmt: skip
+
+        while True:
+            seen = context.changed.count
+            if not await context.workers.run(missing):
+                return
+            await context.changed.wait(seen)
+
+    async def _patterns_changed(self, nursery: trio.Nursery) -> bool:
+        """Before each walk: take changed ignore files, and come back while they settle."""
+        context, now = self._context, trio.current_time()
+
+        def look() -> float | None:
+            with context.tree:
+                return context.shape.look(context.filesystem, now)
+
+        again = await context.workers.run(look)
+        subject, sentence = context.shape.trouble
+        if context.trouble.get(subject) != sentence:
+            context.set_trouble(subject, sentence)
+        if again is not None:
+            root: set[Path] = {()}
+            nursery.start_soon(self._look_later, root, again)
+        if self._patterns == context.shape.patterns:
+            return False
+        self._patterns = context.shape.patterns
+        self._following.cancel()
+        context.work_arrived.notify()
+        return True
+
+    async def _look_later(self, directories: set[Path], seconds: float = _UNSETTLED_SECONDS) -> None:
+        await trio.sleep(seconds)
         self._context.rescan(directories)
 
     async def _walk(self, pending: list[Path], everything: bool) -> set[Path]:

@@ -19,7 +19,7 @@ from p2psync.node.control import Json
 from p2psync.node.home import Home
 from p2psync.node.peer import Peer, open_peer
 from p2psync.node.surroundings import Surroundings
-from p2psync.replica.watcher import ManualWatcher, Watcher
+from p2psync.replica.watcher import ManualWatcher, Skips, Watcher
 from p2psync.seams import Workers
 from tests.support.devices import tree_of
 from tests.support.links import MemoryNetwork, MemoryStream, SeededRandomness, running_relay
@@ -96,7 +96,7 @@ async def device(
     watcher = ManualWatcher()
 
     @asynccontextmanager
-    async def watch(root: Path, workers: Workers) -> AsyncIterator[Watcher]:
+    async def watch(root: Path, workers: Workers, skips: Skips) -> AsyncIterator[Watcher]:
         await trio.lowlevel.checkpoint()
         yield watcher
 
