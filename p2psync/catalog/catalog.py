@@ -1,7 +1,8 @@
 """The catalog: all one device knows in clear about one folder, in one SQLite file.
 
 It owns the tables and their consistency; it neither touches the user's files nor talks to anyone. Its parts are
-`feeds`, `versions`, `placed`, `locations`, `intents`, `history`, `kept`, `bases` and `brake`; `transaction()` spans them all.
+`feeds`, `versions`, `placed`, `locations`, `intents`, `history`, `kept`, `bases`, `brake` and `local_changes`;
+`transaction()` spans them all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from p2psync.catalog.feeds import Feeds
 from p2psync.catalog.history import History
 from p2psync.catalog.intents import Intents
 from p2psync.catalog.kept import KeptVersions
+from p2psync.catalog.local_changes import LocalChanges
 from p2psync.catalog.locations import Locations
 from p2psync.catalog.placed import PlacedFiles
 from p2psync.catalog.versions import Versions
@@ -41,6 +43,7 @@ class Catalog:
         self.kept = KeptVersions(self._db)
         self.bases = Bases(self._db)
         self.brake = Brake(self._db)
+        self.local_changes = LocalChanges(self._db)
 
     def close(self) -> None:
         self._db.close()

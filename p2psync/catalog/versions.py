@@ -294,8 +294,11 @@ class Versions:
         ]
 
     def needed(self) -> tuple[int, int]:
-        """(files, bytes) still to be brought to this disk, deletions counted as files."""
-        files, size = self._db.query_one("SELECT count(*), coalesce(sum(size), 0) FROM need") or (0, 0)
+        """(files, bytes) still to be brought to this disk, deletions counted as files; not what was changed on purpose."""
+        files, size = self._db.query_one(
+            "SELECT count(*), coalesce(sum(size), 0) FROM need WHERE NOT EXISTS"
+            " (SELECT 1 FROM local_change c WHERE c.dir = need.dir AND c.name = need.name)"
+        ) or (0, 0)
         return files, size
 
     def totals(self) -> tuple[int, int, int]:

@@ -140,7 +140,7 @@ class Applying:
 
     async def _claim_directories(self) -> int:
         claims, self._claims = self._claims, set()
-        if not claims:
+        if not claims or not self._context.publishes:
             return 0
         return self._announce(await self._context.workers.run(claim_directories, self._context, claims))
 
@@ -247,6 +247,8 @@ class Applying:
         wanted = context.catalog.versions.wanted(plan.path)
         if context.catalog.versions.left_alone(plan.path, wanted, plan.base):
             return False
+        if plan.step is Step.LOOK and context.catalog.local_changes.get(plan.path) is not None:
+            return False  # it differs on purpose, until it is reverted
         return context.shape.type.writes or plan.step in (Step.RECORD, Step.LOOK)
 
     def _prepared(self, plan: Plan, parents: set[Path]) -> bool:

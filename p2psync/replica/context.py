@@ -14,8 +14,8 @@ import trio
 from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.keystore import FolderKeys
 from p2psync.errors import FolderStopped
-from p2psync.ids import FeedId, FolderId
-from p2psync.index.membership import Membership
+from p2psync.ids import FeedId, FolderId, IdentityKey
+from p2psync.index.membership import Membership, Role
 from p2psync.index.paths import Path, show
 from p2psync.replica.filesystem import Filesystem
 from p2psync.replica.shape import Shape
@@ -129,6 +129,12 @@ class Context:
     @property
     def own_feed(self) -> FeedId:
         return FeedId(self.keys.feed.public)
+
+    @property
+    def publishes(self) -> bool:
+        """Whether what changes on this disk becomes versions. A reader's would be refused by everybody."""
+        role = self.membership.role_of(IdentityKey(self.device.identity_key))
+        return self.shape.type.publishes and role is not Role.READER
 
     def rescan(self, directories: set[Path]) -> None:
         """Ask the scanner to look at these directories again."""

@@ -30,9 +30,11 @@ from p2psync.index.membership import (
 )
 from p2psync.limits import CERTIFICATE_MAX
 from p2psync.net.workers import InlineWorkers
+from p2psync.planner.shaping import FolderType
 from p2psync.replica.context import Context
 from p2psync.replica.marker import existing_marker, write_marker
 from p2psync.replica.publisher import EntryWriter
+from p2psync.replica.shape import TYPE
 from p2psync.seams import Clock, Randomness
 from p2psync.vault.device_keys import DeviceKeys
 from p2psync.vault.envelope import seal_envelope
@@ -50,6 +52,7 @@ def create_folder(
     device: DeviceKeys,
     randomness: Randomness,
     clock: Clock,
+    folder_type: FolderType = FolderType.SENDRECEIVE,
 ) -> FolderId:
     """Make a new folder of an existing directory; UserError when it cannot be one."""
     _check_root(root)
@@ -71,7 +74,7 @@ def create_folder(
         context = bare_context(catalog, keys, device, randomness, clock)
         replica = randomness.bytes(16)
         with catalog.transaction():
-            _set_up(catalog, folder, genesis, replica)
+            _set_up(catalog, folder, genesis, replica, folder_type)
             writer = EntryWriter(context)
             writer.add_record(_bind(context))
             writer.add_record(encode_genesis_record(genesis))
@@ -98,6 +101,7 @@ def adopt_folder(
     introducer: Credentials | None = None,
     randomness: Randomness,
     clock: Clock,
+    folder_type: FolderType = FolderType.SENDRECEIVE,
 ) -> FolderId:
     """Make a directory (made if missing, empty or not) a replica of a folder this device was admitted to.
 
@@ -120,7 +124,7 @@ def adopt_folder(
         context = bare_context(catalog, keys, device, randomness, clock)
         replica = randomness.bytes(16)
         with catalog.transaction():
-            _set_up(catalog, folder, genesis, replica)
+            _set_up(catalog, folder, genesis, replica, folder_type)
             catalog.set("required", encode([required.feed, required.seq, required.hash]))
             if introducer is not None:
                 catalog.set("introducer", encode(introducer.encode_list()))
@@ -154,7 +158,8 @@ def _check_root(root: FilePath) -> None:
         )
 
 
-def _set_up(catalog: Catalog, folder: FolderId, genesis: bytes, replica: bytes) -> None:
+def _set_up(catalog: Catalog, folder: FolderId, genesis: bytes, replica: bytes, folder_type: FolderType) -> None:
+    catalog.set(TYPE, folder_type.value.encode())
     catalog.set("folder", folder)
     catalog.set("genesis", genesis)
     catalog.set("replica", replica)

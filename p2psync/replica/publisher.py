@@ -82,11 +82,11 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
         fresh = _new_chunks(context, units)
         inline = sum(size for _, size in fresh.values()) <= INLINE_MAX and all(plain for plain, _ in fresh.values())
         for unit in units:
-            if not all(_still(context, change) for change in unit):
+            if not all(still_holds(context, change) for change in unit):
                 result.stale += 1
                 context.dirty |= {change.path[:-1] for change in unit}
                 continue
-            remaining = [change for change in unit if not _adopt(context, change)]
+            remaining = [change for change in unit if not adopt(context, change)]
             result.adopted += len(unit) - len(remaining)
             if remaining:
                 writer.begin_unit(sum(room_of(context, change, inline) for change in remaining))
@@ -140,7 +140,7 @@ def room_of(context: Context, change: LocalChange, inline: bool) -> int:
     return 2 * (one + rows) + kept + (len(change.inline or b"") if inline else 0)
 
 
-def _still(context: Context, change: LocalChange) -> bool:
+def still_holds(context: Context, change: LocalChange) -> bool:
     """Whether the path is not ignored, and the catalog still says of it what the scanner compared with."""
     base = change.base
     kind = base.kind if change.kind is Kind.DELETED and base is not None else change.kind
@@ -176,7 +176,7 @@ def _chunks_to_send(
     return found
 
 
-def _adopt(context: Context, change: LocalChange) -> bool:
+def adopt(context: Context, change: LocalChange) -> bool:
     """If the folder already wants the content the disk shows, take the folder's version over without publishing.
 
     A file the folder never placed here also takes the folder's mode and time; where something was placed before, other

@@ -39,6 +39,7 @@ from p2psync.replica.marker import check_marker
 from p2psync.replica.peer_exchange import PeerExchange
 from p2psync.replica.publisher import EntryWriter
 from p2psync.replica.recovery import recover
+from p2psync.replica.reshaping import Reshaping, ShapeFigures
 from p2psync.replica.restoring import Restoring
 from p2psync.replica.watcher import Skips, Watcher
 from p2psync.replica.watching import Watching
@@ -79,6 +80,7 @@ class FolderStatus:
     fetched: dict[str, Fetched] = field(default_factory=dict)
     held: list[tuple[IdentityKey | None, Held]] = field(default_factory=list)
     """Changes that the brake holds, with the device they are from."""
+    shape: ShapeFigures = field(default_factory=ShapeFigures)
 
 
 class Replica:
@@ -95,6 +97,7 @@ class Replica:
         self._applying = Applying(context)
         self.past = Restoring(context, self.rescan)
         self.conflicts = Conflicts(context)
+        self.reshaping = Reshaping(context, self._watching)
 
     @property
     def folder(self) -> FolderId:
@@ -127,6 +130,11 @@ class Replica:
     def grew(self) -> Signal:
         """Entries have come: members, among others, may be others now."""
         return self._context.feeds_grew
+
+    @property
+    def changed(self) -> Signal:
+        """Anything a status shows has changed."""
+        return self._context.changed
 
     # Running.
 
@@ -253,6 +261,9 @@ class Replica:
         catalog = context.catalog
         wanted, local, conflicts = catalog.versions.totals()
         files, size = catalog.versions.needed()
+        shape = self.reshaping.figures(files)
+        if not shape.type.writes:
+            files = size = 0
         upload = catalog.locations.upload_bytes() if "store" in context.links else 0
         heads = self._heads()
         troubles = [(subject, sentence) for subject, sentence in sorted(context.trouble.items())]
@@ -268,7 +279,7 @@ class Replica:
             stores={name: exchange.has(heads) for name, exchange in list(self._exchanges.items())},
             problems=[*troubles, *held, *problems],
             peers={name: exchange.has(heads) for name, exchange in list(self._peers.items()) if exchange.active},
-            fetched={name: replace(count) for name, count in list(context.fetched.items())},
+            fetched={name: replace(count) for name, count in list(context.fetched.items())}, shape=shape,
             held=[(catalog.feeds.state(each.feed).identity, each) for each in catalog.brake.held()],
         )  # fmt: skip
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from p2psync.catalog.rows import Fingerprint, Placed
+from p2psync.catalog.local_changes import LocalChange as Noted
+from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
 from p2psync.errors import P2psyncError
 from p2psync.index.paths import Path, is_internal, refuse_reason
 from p2psync.index.versions import Kind
@@ -61,6 +62,11 @@ def fingerprint_of(stat: Stat) -> Fingerprint:
     return Fingerprint(*stat.fingerprint)
 
 
+def seen_of(stat: Stat) -> Fingerprint:
+    """What is kept of an entry: of a directory nothing that changes with what is in it."""
+    return Fingerprint(stat.dev, stat.inode, 0, 0, 0) if stat.kind is DiskKind.DIRECTORY else fingerprint_of(stat)
+
+
 def look(context: Context, directories: Iterable[Path]) -> Looked:
     """Compare directories (not what is below them) with the catalog."""
     found = Looked()
@@ -76,6 +82,7 @@ def _look_one(context: Context, directory: Path, found: Looked) -> None:
     if entries is None:
         return
     known, problems = placed.in_directory(directory), placed.problem_paths(directory)
+    noted = {} if context.publishes else context.catalog.local_changes.in_directory(directory)
     on_the_way, kept = shape.verdict(directory).ignored, False
     for name, stat in entries:
         path, base, reason = (*directory, name), known.pop(name, None), None
@@ -87,12 +94,17 @@ def _look_one(context: Context, directory: Path, found: Looked) -> None:
             kept = True
             reason = _flaw(path, stat, base) or _left_over(context, path, stat, base)
             if reason is None:
-                _compare(context, path, stat, base, found)
+                _compare(context, path, stat, base, noted.pop(name, None), found)
         if reason is not None or name in problems:
             placed.set_problem(path, reason)
     if on_the_way and kept:
         _claim_the_way(context, directory, found)
-    found.missing += [gone for gone in known.values() if not shape.ignores(gone.path, gone.kind)]
+    for gone in known.values():
+        change = noted.pop(gone.path[-1], None)
+        if not shape.ignores(gone.path, gone.kind) and (change is None or change.seen != NOTHING):
+            found.missing.append(gone)
+    for change in noted.values():  # added here, and gone again
+        context.catalog.local_changes.forget(change.path)
     for name in problems - {name for name, _ in entries}:
         placed.set_problem((*directory, name), None)
 
@@ -154,16 +166,19 @@ def _claim_the_way(context: Context, directory: Path, found: Looked) -> None:
                 found.candidates.append(Candidate(path, stat, base))
 
 
-def _compare(context: Context, path: Path, stat: Stat, base: Placed | None, found: Looked) -> None:
+def _compare(context: Context, path: Path, stat: Stat, base: Placed | None, noted: Noted | None, found: Looked) -> None:
     kind = KINDS[stat.kind]
     same_kind = base is not None and base.kind is kind
     if kind is Kind.DIRECTORY:
         found.below.append(path)
-        if not same_kind:
+        if not same_kind and noted is None:
             found.appeared.append(path)
-        if base is not None and same_kind and base.mode == stat.mode & 0o777:
-            return
-    elif base is not None and same_kind and base.fingerprint == fingerprint_of(stat):
+        unchanged = base is not None and same_kind and base.mode == stat.mode & 0o777
+    else:
+        unchanged = base is not None and same_kind and base.fingerprint == fingerprint_of(stat)
+    if noted is not None and unchanged:
+        context.catalog.local_changes.forget(path)
+    if unchanged or (noted is not None and noted.seen == seen_of(stat)):
         return
     if base is None:
         base = context.catalog.placed.get(path)  # a deletion that was applied here is the base of a new file
@@ -194,8 +209,7 @@ def _prepare_one(context: Context, candidate: Candidate, should_stop: Callable[[
     path, stat, base = candidate.path, candidate.stat, candidate.base
     kind, mode = KINDS[stat.kind], stat.mode & 0o777
     if kind is Kind.DIRECTORY:
-        seen = Fingerprint(stat.dev, stat.inode, 0, 0, 0)
-        return (LocalChange(path=path, kind=kind, base=base, fingerprint=seen, mode=mode),)
+        return (LocalChange(path=path, kind=kind, base=base, fingerprint=seen_of(stat), mode=mode),)
     if kind is Kind.SYMLINK:
         target = context.filesystem.read_link(path)
         if len(target) > SYMLINK_TARGET_MAX:
@@ -235,6 +249,8 @@ def _only_looks_changed(context: Context, change: LocalChange) -> bool:
     with context.tree:
         if context.catalog.placed.get(change.path) == base:
             context.catalog.placed.refresh_fingerprint(change.path, change.fingerprint)
+            if not context.publishes:
+                context.catalog.local_changes.forget(change.path)
     return True
 
 

@@ -180,6 +180,8 @@ class Shape:
         old, self.type = self.type, folder
         with self._catalog.transaction():
             self._catalog.set(TYPE, folder.value.encode())
+            if folder.publishes:
+                self._catalog.local_changes.clear()
             if old is FolderType.ARCHIVE is not folder:
                 for path in self._catalog.versions.kept():
                     self._catalog.placed.forget(path)

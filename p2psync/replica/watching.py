@@ -18,7 +18,8 @@ from p2psync.planner.ignoring import SHARED
 from p2psync.replica.bases import remember
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.marker import check_marker
-from p2psync.replica.publisher import Committed, commit
+from p2psync.replica.noting import publish_or_note
+from p2psync.replica.publisher import Committed
 from p2psync.replica.scanner import Candidate, Looked, deletions, look, missing_below, prepare
 from p2psync.replica.watcher import Watcher
 
@@ -191,7 +192,7 @@ class Watching:
     async def _publish(self, candidates: list[Candidate]) -> set[Path]:
         def work() -> tuple[set[Path], Committed]:
             prepared = prepare(self._context, candidates, lambda: self._stop)
-            committed = commit(self._context, prepared.units) if prepared.units else Committed()
+            committed = publish_or_note(self._context, prepared.units) if prepared.units else Committed()
             changes = [change for unit in prepared.units for change in unit if change.rows]
             remember(self._context, [(c.path, c.fingerprint.size, c.base is not None) for c in changes])
             return prepared.unsettled, committed
@@ -227,7 +228,7 @@ class Watching:
                 check_marker(context.filesystem, context.folder, self._replica)
                 below = {placed.path: placed for top in gone for placed in missing_below(context, top)}
                 units = deletions(context, below.values())
-                return commit(context, units) if units else Committed()
+                return publish_or_note(context, units) if units else Committed()
 
             self._announce(await context.workers.run(work))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import trio
@@ -10,7 +9,7 @@ import trio
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
 from tests.replica.test_replica_two_devices import two_devices
-from tests.support.devices import Device, converge
+from tests.support.devices import Device, converge, until
 
 
 async def test_what_is_ignored_is_neither_published_nor_written(tmp_path: Path) -> None:
@@ -99,8 +98,8 @@ async def test_a_folder_whose_first_ignore_file_is_bad_publishes_nothing_until_i
     a.found()
     async with a.running(store) as first:
         with trio.fail_after(20):
-            while (status := await first.status()).state != "error":
-                await trio.sleep(0.01)
+            await until(first, lambda status: status.state == "error")
+        status = await first.status()
         assert ".p2pignore, line 1" in str(status.error)
         assert status.global_bytes == 0
 
@@ -178,7 +177,7 @@ async def test_an_editor_that_replaces_the_ignore_file_publishes_nothing_meanwhi
         a.write("secret", b"s")
         await converge(first, second)
         for _ in range(5):
-            os.rename(a.root / ".p2pignore", a.root / ".p2pignore~")
+            (a.root / ".p2pignore").rename(a.root / ".p2pignore~")
             await trio.sleep(0.1)
             a.write(".p2pignore", b"")
             await trio.sleep(0.05)
@@ -217,5 +216,4 @@ async def test_ignored_directories_are_not_watched_until_they_matter(tmp_path: P
         assert b.tree()["big/d/f"][1] == b"1"
         a.write("big/d/g", b"2")
         with trio.fail_after(10):
-            while "big/d/g" not in b.tree():
-                await trio.sleep(0.02)
+            await until(second, lambda status: "big/d/g" in b.tree())

@@ -16,8 +16,9 @@ from p2psync.catalog.keystore import Keystore, credentials_of
 from p2psync.ids import FolderId
 from p2psync.index.membership import Role, sign_newcomer
 from p2psync.net.workers import ThreadWorkers
+from p2psync.planner.shaping import FolderType
 from p2psync.replica.founding import adopt_folder, create_folder
-from p2psync.replica.replica import Replica, open_replica
+from p2psync.replica.replica import FolderStatus, Replica, open_replica
 from p2psync.seams import Clock, SystemClock, Workers
 from p2psync.store.interface import BlindStore
 
@@ -38,6 +39,7 @@ class Device:
     seed: int
     clock: Clock = field(default_factory=SystemClock)
     workers: Workers = field(default_factory=ThreadWorkers)
+    type: FolderType = FolderType.SENDRECEIVE
 
     def __post_init__(self) -> None:
         self.root = self.home / "tree"
@@ -50,7 +52,7 @@ class Device:
     def found(self) -> FolderId:
         return create_folder(
             root=self.root, catalog_path=self.catalog, keystore=self.keystore, device=self.keys,
-            randomness=self.randomness, clock=self.clock,
+            randomness=self.randomness, clock=self.clock, folder_type=self.type,
         )  # fmt: skip
 
     async def admitted_by(self, admin: Replica, role: Role = Role.WRITER) -> None:
@@ -59,6 +61,7 @@ class Device:
         adopt_folder(
             root=self.root, catalog_path=self.catalog, keystore=self.keystore, device=self.keys,
             genesis=admin.genesis, secrets=admin.secrets, required=head, randomness=self.randomness, clock=self.clock,
+            folder_type=self.type,
         )  # fmt: skip
 
     @asynccontextmanager
@@ -115,3 +118,12 @@ async def converge(*replicas: Replica, seconds: float = 30) -> None:
             for replica in replicas:
                 await replica.rescan()
                 await replica.in_sync()
+
+
+async def until(replica: Replica, holds: Callable[[FolderStatus], bool]) -> None:
+    """Wait until a status satisfies `holds`, asked whenever something changed."""
+    while True:
+        seen = replica.changed.count
+        if holds(await replica.status()):
+            return
+        await replica.changed.wait(seen)
