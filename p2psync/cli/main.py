@@ -37,13 +37,16 @@ from p2psync.cli.options import (
     QrOption,
     RelayOption,
     RoleOption,
+    TypeOption,
     YesOption,
     choose_home,
     link_options,
     secret_variable,
+    type_option,
 )
 from p2psync.cli.running import run_command, serve
 from p2psync.cli.screen import Screen, clean
+from p2psync.cli.shaping import add_shape_commands
 from p2psync.cli.showing import DeviceTable, FolderTable, StatusScreen, show_paths
 from p2psync.errors import P2psyncError, UsageError
 from p2psync.node.control import Json
@@ -63,6 +66,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 folder_app = typer.Typer(help="The folders of this device.", no_args_is_help=True, rich_markup_mode=None)
+add_shape_commands(folder_app)
 app.add_typer(folder_app, name="folder")
 device_app = typer.Typer(help="The devices of this device's folders.", rich_markup_mode=None)
 app.add_typer(device_app, name="device")
@@ -83,6 +87,7 @@ _ALL_LINKS = "direct,splice,store"
 def share(
     path: SomePath, home: HomeOption = None, relay: RelayOption = None, label: _LABEL = None, store: _STORE = None,
     role: RoleOption = "writer", yes: YesOption = False, no_code: _NO_CODE = False, qr: QrOption = False,
+    type: TypeOption = None,
     links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False, listen: ListenOption = None,
     announce: AnnounceOption = None, no_upnp: NoUpnpOption = False,
     gui_address: GuiOption = "none", as_json: JsonOption = False,
@@ -97,7 +102,7 @@ def share(
     invite = secret_variable("P2PSYNC_RELAY_INVITE")
     request: Json = {
         "command": "share", "path": str(absolute(path)), "label": label, "relay": relay, "role": role,
-        "yes": yes or as_json, "code": not no_code, "invite": invite,
+        "yes": yes or as_json, "code": not no_code, "invite": invite, "type": type_option(type),
     }  # fmt: skip
     _run(request, home, as_json, stay=True, qr=qr, invite=invite, links=linking)
 
@@ -108,19 +113,19 @@ def join(
     path: Annotated[Path | None, typer.Argument(help="Where the folder goes.", show_default=False, metavar="PATH")] = None,
     home: HomeOption = None, relay: RelayOption = None, links: LinksOption = _ALL_LINKS, no_lan: NoLanOption = False,
     listen: ListenOption = None, announce: AnnounceOption = None, no_upnp: NoUpnpOption = False,
-    gui_address: GuiOption = "none", as_json: JsonOption = False,
+    gui_address: GuiOption = "none", type: TypeOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Redeem a pairing code from another device, and keep its folder in sync at PATH (default: ./LABEL).
 
     The other device is looked for on the LAN, and at the relay if one is known.
     """
-    linking = link_options(links, listen, no_lan, announce, no_upnp)
+    linking, wanted = link_options(links, listen, no_lan, announce, no_upnp), type_option(type)
     if path is None and code is not None and not looks_like_code(code):
         path, code = Path(code), None
     typed = code or secret_variable("P2PSYNC_CODE") or trio.run(Screen(as_json=as_json).ask_code)
     request: Json = {
         "command": "join", "code": str(parse_code(typed)), "relay": relay, "exact": path is not None,
-        "path": str(absolute(path or Path())),
+        "path": str(absolute(path or Path())), "type": wanted,
     }  # fmt: skip
     _run(request, home, as_json, stay=True, links=linking)
 
@@ -199,11 +204,11 @@ def folder_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 @folder_app.command(name="add")
 def folder_add(path: SomePath, home: HomeOption = None, relay: RelayOption = None, label: _LABEL = None,
-               as_json: JsonOption = False) -> None:  # fmt: skip
+               type: TypeOption = None, as_json: JsonOption = False) -> None:  # fmt: skip
     """Make PATH a folder without a code and without staying in the foreground."""
     request: Json = {
         "command": "share", "path": str(absolute(path)), "label": label, "relay": relay, "code": False,
-        "invite": secret_variable("P2PSYNC_RELAY_INVITE"),
+        "invite": secret_variable("P2PSYNC_RELAY_INVITE"), "type": type_option(type),
     }  # fmt: skip
     _run(request, home, as_json, stay=False)
 

@@ -17,6 +17,7 @@ from p2psync.errors import UsageError
 from p2psync.net.addresses import parse_announced, parse_listen
 from p2psync.node.home import default_home
 from p2psync.node.links import SERVING, UNHEARD, LinkOptions
+from p2psync.planner.shaping import parse_type
 
 HomeOption = Annotated[
     Path | None,
@@ -59,6 +60,13 @@ GuiOption = Annotated[
 RoleOption = Annotated[
     str, typer.Option("--role", envvar="P2PSYNC_ROLE", help="Role of the new device: admin, writer or reader.")
 ]
+TypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--type", envvar="P2PSYNC_TYPE", metavar="TYPE", show_default=False,
+        help="What this device does with the folder: sendreceive (default), sendonly, receiveonly or archive.",
+    ),
+]  # fmt: skip
 YesOption = Annotated[
     bool, typer.Option("--yes", "-y", envvar="P2PSYNC_YES", help="Admit the device that knows the code without asking.")
 ]
@@ -102,6 +110,11 @@ def link_options(
         links=frozenset(kinds), listen=where, yielding=listen is None, lan=not no_lan, announced=announced,
         map_port=not (no_upnp or no_lan) and where is not None,
     )  # fmt: skip
+
+
+def type_option(given: str | None) -> str | None:
+    """UsageError unless it is a folder type."""
+    return None if given is None else parse_type(given).value
 
 
 def secret_variable(name: str) -> str | None:

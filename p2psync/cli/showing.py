@@ -19,6 +19,7 @@ from p2psync.errors import UserError
 from p2psync.node.control import Json
 from p2psync.node.home import Home
 from p2psync.node.registry import DEVICE_NAME, RegisteredFolder, Registry
+from p2psync.planner.shaping import DEFAULT_TYPE
 from p2psync.seams import SystemRandomness
 
 
@@ -55,6 +56,8 @@ class StatusScreen(Screen):
             f"{folder['need_files']} files ({bytes_text(folder['need_bytes'])}) to fetch, "
             f"{bytes_text(folder['upload_bytes'])} to upload, {folder['conflicts']} conflicts"
         )
+        if shape := _shape(folder):
+            self.line(f"  shape    {shape}")
         if not folder["stores"] and folder["state"] != "paused":
             self.line("  store    none: devices must reach each other (p2psync share PATH --relay URL adds a relay)")
         for store in folder["stores"]:
@@ -124,6 +127,20 @@ def _devices(event: Json) -> list[Json]:
     return list(found.values())
 
 
+def _shape(folder: Json) -> str:
+    """What this device keeps differently from the folder, in words; nothing for an ordinary folder that ignores nothing."""
+    said = [folder["type"]] if folder["type"] not in (None, DEFAULT_TYPE) else []
+    if folder["differing"]:
+        said.append(f"{folder['differing']} paths differ from the folder (p2psync folder override publishes them)")
+    if folder["local_changes"]:
+        said.append(f"{folder['local_changes']} local changes (p2psync folder revert takes them back)")
+    if folder["kept"]:
+        said.append(f"{folder['kept']} files kept that others deleted")
+    if folder["ignore_patterns"]:
+        said.append(f"{folder['ignore_patterns']} ignore patterns")
+    return ", ".join(said)
+
+
 def _reached(peer: Json) -> str:
     name = f"{clean(peer['name'])}, " if peer["name"] else ""
     if peer["since"] is None:
@@ -161,6 +178,7 @@ def _stopped_folder(folder: RegisteredFolder) -> Json:
         "id": folder.folder.hex(), "label": folder.label, "path": str(folder.path), "role": folder.role.name.lower(),
         "state": "paused", "local_bytes": 0, "global_bytes": 0, "need_bytes": 0, "need_files": 0, "upload_bytes": 0,
         "conflicts": 0, "error": "no peer runs for this device", "problems": [], "held": [], "peers": [], "stores": [],
+        "type": None, "differing": 0, "local_changes": 0, "kept": 0, "ignore_patterns": 0,
     }  # fmt: skip
 
 

@@ -27,10 +27,12 @@ from p2psync.node.lan_mailbox import LAN_CODES_OFF
 from p2psync.node.pairings import Waiting, make_code, redeem_code, wait_for_joiner
 from p2psync.node.peer import Peer
 from p2psync.node.registry import RegisteredFolder
+from p2psync.node.shaping import SHAPE_COMMANDS
 from p2psync.node.sharing import choose_relay, remember_relay, share_folder
 from p2psync.node.status import build_status
 from p2psync.pairing.offers import NAME_BYTES_MAX, Request
 from p2psync.pairing.words import parse_code
+from p2psync.planner.shaping import DEFAULT_TYPE, parse_type
 from p2psync.vault.device_keys import device_id
 
 PATIENCE_SECONDS = 30.0
@@ -60,8 +62,9 @@ async def _share(peer: Peer, request: Json, console: Console) -> None:
         return await console.ask({"ask": "invite", "relay": str(url)})
 
     shared = await share_folder(
-        peer, Path(request["path"]), request.get("label"), relay, invite=request.get("invite"), ask_invite=ask_invite
-    )
+        peer, Path(request["path"]), request.get("label"), relay, invite=request.get("invite"), ask_invite=ask_invite,
+        type=parse_type(request["type"]) if request.get("type") else None,
+    )  # fmt: skip
     stores = peer.running(shared.folder.folder).stores
     relay = relay or (parse_relay_url(stores[0].url) if stores else None)
     head = _describe(shared.folder) | {"relay": _url(relay)}
@@ -119,7 +122,7 @@ async def _redeemed(peer: Peer, waiting: Waiting, role: Role, console: Console) 
 async def _join(peer: Peer, request: Json, console: Console) -> None:
     code = parse_code(request["code"])
     relay = await choose_relay(peer, request.get("relay"))
-    target = Target(Path(request["path"]), bool(request.get("exact")))
+    target = Target(Path(request["path"]), bool(request.get("exact")), parse_type(request.get("type") or DEFAULT_TYPE))
     folders = await redeem_code(peer, code, relay, target, named=bool(request.get("relay")))
     if relay is not None:
         await remember_relay(peer, relay)
@@ -227,4 +230,5 @@ _COMMANDS: dict[str, Callable[[Peer, Json, Console], Awaitable[None]]] = {
     "doctor": examine,
     **HISTORY_COMMANDS,
     **CONFLICT_COMMANDS,
+    **SHAPE_COMMANDS,
 }

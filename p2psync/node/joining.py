@@ -16,6 +16,7 @@ from p2psync.index.paths import refuse_reason, show
 from p2psync.node.registry import RegisteredFolder, Registry, SavedPairing
 from p2psync.pairing.dialogue import Asking, Welcomed
 from p2psync.pairing.offers import OfferedFolder
+from p2psync.planner.shaping import FolderType, parse_type
 from p2psync.replica.marker import existing_marker
 from p2psync.seams import Workers
 from p2psync.vault.device_keys import DeviceKeys
@@ -30,6 +31,8 @@ class Target:
 
     directory: Path
     exact: bool
+    type: FolderType = FolderType.SENDRECEIVE
+    """Of the folders here. It must hold from their first moment, or something is written or published before."""
 
     def place(self, folders: Sequence[OfferedFolder]) -> list[Path]:
         """One directory per folder; UserError when a label is no safe name or names clash."""
@@ -92,6 +95,7 @@ class Joining:
             self._target.directory,
             self._expires_at,
             self._target.exact,
+            self._target.type.value,
         )
         await self._workers.run(self._registry.save_pairing, saved)
 
@@ -106,7 +110,7 @@ class Joining:
 
 def target_of(saved: SavedPairing) -> Target:
     """The target a saved pairing was made for: `agreed` of a joiner's row says whether the path is exact."""
-    return Target(saved.target, saved.agreed)
+    return Target(saved.target, saved.agreed, parse_type(saved.type))
 
 
 def _check_unmarked(place: Path) -> None:

@@ -28,6 +28,7 @@ from p2psync.pairing.dialogue import Welcomed, decode_admitted, decode_asking, d
 from p2psync.pairing.mail import Mailboxes, Place
 from p2psync.pairing.offers import Request
 from p2psync.pairing.words import Code, make_words
+from p2psync.planner.shaping import FolderType
 from p2psync.replica.founding import adopt_folder
 from p2psync.wire.messages import Side
 
@@ -205,7 +206,7 @@ def _admitting(peer: Peer, saved: SavedPairing, folders: tuple[FolderId, ...], c
 
 async def _joining(peer: Peer, place: str, nameplate: int, expires_at: float, target: Target) -> Joining:
     async def adopt(welcomed: Welcomed, number: int, directory: Path) -> None:
-        await _adopt(peer, welcomed, number, directory)
+        await _adopt(peer, welcomed, number, directory, target.type)
 
     return Joining(
         device=peer.device, device_name=await peer.device_name(), registry=peer.registry,
@@ -214,7 +215,7 @@ async def _joining(peer: Peer, place: str, nameplate: int, expires_at: float, ta
     )  # fmt: skip
 
 
-async def _adopt(peer: Peer, welcomed: Welcomed, number: int, place: Path) -> None:
+async def _adopt(peer: Peer, welcomed: Welcomed, number: int, place: Path, folder_type: FolderType) -> None:
     """Make one admitted folder a folder of this device, and run it."""
     offered, outside = welcomed.asking.folders[number], peer.surroundings
     catalog = offered.folder.hex()
@@ -235,6 +236,7 @@ async def _adopt(peer: Peer, welcomed: Welcomed, number: int, place: Path) -> No
                 introducer=welcomed.admin,
                 randomness=outside.randomness,
                 clock=outside.clock,
+                folder_type=folder_type,
             )
         registered = RegisteredFolder(offered.folder, offered.label, place, offered.role, catalog)
         peer.registry.add_folder(registered, offered.stores)

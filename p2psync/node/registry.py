@@ -15,6 +15,7 @@ from p2psync.errors import UserError
 from p2psync.ids import FolderId, IdentityKey, NamespaceId, RelayKey
 from p2psync.index.membership import Role
 from p2psync.pairing.offers import StoreLocation
+from p2psync.planner.shaping import DEFAULT_TYPE
 from p2psync.store.sqlite import Database
 from p2psync.wire.messages import Side
 
@@ -44,6 +45,8 @@ class SavedPairing:
     target: Path
     expires_at: float
     agreed: bool
+    type: str = DEFAULT_TYPE
+    """A joiner's: the type its folders get."""
 
     def __repr__(self) -> str:
         return f"SavedPairing({self.side.value} {self.nameplate}, {self.step})"
@@ -126,9 +129,9 @@ class Registry:
 
     def save_pairing(self, saved: SavedPairing) -> None:
         self._database.execute(
-            "INSERT OR REPLACE INTO pairing VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO pairing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (saved.place, saved.nameplate, saved.side.value, saved.step, saved.state, os.fsencode(saved.target),
-             saved.expires_at, saved.agreed),
+             saved.expires_at, saved.agreed, saved.type),
         )  # fmt: skip
 
     def forget_pairing(self, place: str, nameplate: int, side: Side) -> None:
@@ -140,9 +143,11 @@ class Registry:
         """Pairings that can still be resumed; expired ones are forgotten here."""
         self._database.execute("DELETE FROM pairing WHERE expires_at <= ?", (now,))
         rows = self._database.query(
-            "SELECT place, nameplate, side, step, state, target, expires_at, agreed FROM pairing"
+            "SELECT place, nameplate, side, step, state, target, expires_at, agreed, folder_type FROM pairing"
         )
         return [
-            SavedPairing(row[0], row[1], Side(row[2]), row[3], row[4], Path(os.fsdecode(row[5])), row[6], bool(row[7]))
+            SavedPairing(
+                row[0], row[1], Side(row[2]), row[3], row[4], Path(os.fsdecode(row[5])), row[6], bool(row[7]), row[8]
+            )
             for row in rows
         ]

@@ -21,6 +21,7 @@ from p2psync.node.peer import Peer
 from p2psync.node.registry import RELAY, RegisteredFolder
 from p2psync.node.running import RunningFolder
 from p2psync.pairing.offers import LABEL_BYTES_MAX, StoreLocation
+from p2psync.planner.shaping import FolderType
 from p2psync.replica.founding import create_folder
 from p2psync.session.relay_link import RelayLink
 
@@ -47,11 +48,12 @@ async def remember_relay(peer: Peer, url: RelayUrl) -> None:
 
 
 async def share_folder(
-    peer: Peer, path: Path, label: str | None, relay: RelayUrl | None, *, invite: str | None, ask_invite: AskInvite
-) -> Shared:
+    peer: Peer, path: Path, label: str | None, relay: RelayUrl | None, *, invite: str | None, ask_invite: AskInvite,
+    type: FolderType | None = None,
+) -> Shared:  # fmt: skip
     """Make `path` a folder with a store at `relay`, or find it made. UserError, NobodyReachable, AccessRefused.
 
-    Without a relay it is given no store; one it has stays.
+    Without a relay it is given no store; one it has stays. `type` None: an ordinary folder, or the type it has.
     """
     held = {folder.path: folder for folder in await peer.registered()}.get(path)
     if held is None:
@@ -62,9 +64,9 @@ async def share_folder(
         await peer.start_folder(held)
     name = label or path.name or "folder"
     if relay is None:
-        return Shared(held or await _create(peer, path, name), None)
+        return Shared(await _made(peer, held, path, name, type), None)
     link = await peer.keeper(relay).link_within(REACH_SECONDS)
-    registered = held or await _create(peer, path, name)
+    registered = await _made(peer, held, path, name, type)
     folder = peer.running(registered.folder)
     if not any(store.relay_key == link.relay_key for store in folder.stores):
         await _add_store(peer, folder, link, relay, invite, ask_invite)
@@ -72,7 +74,17 @@ async def share_folder(
     return Shared(registered, relay)
 
 
-async def _create(peer: Peer, path: Path, label: str) -> RegisteredFolder:
+async def _made(
+    peer: Peer, held: RegisteredFolder | None, path: Path, label: str, folder_type: FolderType | None
+) -> RegisteredFolder:
+    if held is None:
+        return await _create(peer, path, label, folder_type or FolderType.SENDRECEIVE)
+    if folder_type is not None:
+        await peer.running(held.folder).replica.reshaping.change_type(folder_type)
+    return held
+
+
+async def _create(peer: Peer, path: Path, label: str, folder_type: FolderType) -> RegisteredFolder:
     if len(label.encode()) > LABEL_BYTES_MAX or "/" in label:
         raise UserError("a label is a short name without slashes; choose another with --label")
     catalog = peer.surroundings.randomness.bytes(16).hex()
@@ -86,6 +98,7 @@ async def _create(peer: Peer, path: Path, label: str) -> RegisteredFolder:
             device=peer.device,
             randomness=outside.randomness,
             clock=outside.clock,
+            folder_type=folder_type,
         )
         registered = RegisteredFolder(folder, label, path, Role.ADMIN, catalog)
         peer.registry.add_folder(registered)

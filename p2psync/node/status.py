@@ -11,6 +11,7 @@ from p2psync.node.peer import Peer
 from p2psync.node.reached import describe_peer
 from p2psync.node.registry import RegisteredFolder
 from p2psync.node.running import RunningFolder
+from p2psync.replica.reshaping import ShapeFigures
 from p2psync.vault.device_keys import device_id
 
 
@@ -53,6 +54,7 @@ def _not_running(error: str | None) -> dict[str, Any]:
         "state": "scanning" if error is None else "error",
         "local_bytes": 0, "global_bytes": 0, "need_bytes": 0, "need_files": 0, "upload_bytes": 0,
         "conflicts": 0, "error": error, "problems": [], "held": [], "peers": [], "stores": [],
+        **_shape(ShapeFigures()), "type": None,
     }  # fmt: skip
 
 
@@ -86,7 +88,15 @@ async def _running(folder: RunningFolder) -> dict[str, Any]:
         ],
         "peers": peers,
         "stores": stores,
+        **_shape(status.shape),
     }
+
+
+def _shape(figures: ShapeFigures) -> dict[str, Any]:
+    return {
+        "type": figures.type.value, "differing": figures.differing, "local_changes": figures.local_changes,
+        "kept": figures.kept, "ignore_patterns": figures.ignore_patterns,
+    }  # fmt: skip
 
 
 def _stores(folder: RunningFolder, known: dict[str, bool]) -> list[dict[str, Any]]:

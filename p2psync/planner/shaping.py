@@ -33,6 +33,9 @@ class FolderType(Enum):
         return self is not FolderType.SENDONLY
 
 
+DEFAULT_TYPE = FolderType.SENDRECEIVE.value
+
+
 def parse_type(text: str) -> FolderType:
     try:
         return FolderType(text)

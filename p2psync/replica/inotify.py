@@ -61,6 +61,10 @@ _TOO_FEW_INSTANCES = (
 )
 
 
+def _nothing(directory: Path) -> bool:
+    return False
+
+
 class _Node:
     """A watched directory: its watch and its place in the tree."""
 
@@ -201,7 +205,7 @@ class _Tree:
 class InotifyWatcher:
     """`Watcher` over one tree; made by `watch_tree`. One task at a time waits for its changes."""
 
-    def __init__(self, root: int, inotify: INotify, workers: Workers, skips: Skips) -> None:
+    def __init__(self, root: int, inotify: INotify, workers: Workers, skips: Skips = _nothing) -> None:
         self._inotify = inotify
         self._workers = workers
         self._tree = _Tree(root, inotify, skips)
@@ -290,10 +294,6 @@ class InotifyWatcher:
 def is_ours(name: bytes) -> bool:
     """Whether a name is one of our own: the marker directory or a temp."""
     return name == MARKER or name.startswith(TEMP_PREFIX)
-
-
-def _nothing(directory: Path) -> bool:
-    return False
 
 
 @asynccontextmanager

@@ -9,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from p2psync.errors import UserError
+from p2psync.index.paths import show
 from p2psync.planner.shaping import FolderType
 from p2psync.replica.context import Context
 from p2psync.replica.noting import revert
 from p2psync.replica.overriding import override
 from p2psync.replica.watching import Watching
+
+DIFFERENCES_MAX = 10_000
+"""Nobody reads more, and an answer must fit a line of the control socket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,19 @@ class Reshaping:
             ignore_patterns=context.shape.rules,
         )  # fmt: skip
 
+    def differences(self) -> list[tuple[str, str]]:
+        """(path, how it differs from the folder on purpose), at most `DIFFERENCES_MAX` of each kind."""
+        context, catalog, found = self._context, self._context.catalog, list[tuple[str, str]]()
+        if not self.type.writes:
+            for live in (True, False):
+                found += [(show(need.path), "not written") for need in catalog.versions.needs(live, 0, DIFFERENCES_MAX)]
+        if not context.publishes:
+            noted = catalog.local_changes.all()[:DIFFERENCES_MAX]
+            found += [(show(each.path), f"{each.change.value} here") for each in noted]
+        if self.type is FolderType.ARCHIVE:
+            found += [(show(path), "kept") for path in catalog.versions.kept()[:DIFFERENCES_MAX]]
+        return sorted(found)
+
     async def change_type(self, folder: FolderType) -> None:
         """From now on this type; what that lets go on begins at once."""
         if folder is self.type:
@@ -74,6 +91,8 @@ class Reshaping:
             raise UserError(
                 "only a send-only folder can be overridden: in this one, what others change is written anyway"
             )
+        if not self._context.publishes:
+            raise UserError("this device is a reader of the folder: what it published would be refused by the others")
         await self._watching.whole_pass()
         done: int = await self._context.workers.run(override, self._context)
         self._go_on()

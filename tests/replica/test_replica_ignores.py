@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
 from tests.replica.test_replica_two_devices import two_devices
 from tests.support.devices import Device, converge, until
+
+pytestmark = pytest.mark.slow
 
 
 async def test_what_is_ignored_is_neither_published_nor_written(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from p2psync.errors import StorageError, UserError
 from p2psync.ids import FolderId, NamespaceId, RelayKey
 from p2psync.index.membership import Role
 from p2psync.node.home import Home, HomeBusy
+from p2psync.node.joining import Target, target_of
 from p2psync.node.registry import RELAY, RegisteredFolder, Registry, SavedPairing
 from p2psync.pairing.offers import StoreLocation
+from p2psync.planner.shaping import FolderType
 from p2psync.wire.messages import Side
 
 FOLDER = RegisteredFolder(FolderId(b"f" * 16), "photos", Path("/data/photos"), Role.ADMIN, "catalog")
@@ -74,8 +76,9 @@ def test_one_path_is_one_folder_and_names_may_be_any_bytes(tmp_path: Path) -> No
 
 def test_pairings_are_kept_until_they_expire_and_never_show_their_key() -> None:
     registry = Registry(None)
-    saved = SavedPairing("p2p://a:1/#x", 7, Side.JOINER, "asking", b"secret", Path("/t"), 100.0, True)
+    saved = SavedPairing("p2p://a:1/#x", 7, Side.JOINER, "asking", b"secret", Path("/t"), 100.0, True, "receiveonly")
     registry.save_pairing(saved)
+    assert target_of(registry.pairings(99.0)[0]) == Target(Path("/t"), True, FolderType.RECEIVEONLY)
     assert registry.pairings(99.0) == [saved] and "secret" not in repr(saved)
     assert registry.pairings(100.0) == [] and registry.pairings(0.0) == []
     registry.save_pairing(saved)
