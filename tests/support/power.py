@@ -15,7 +15,7 @@ from p2psync.catalog.catalog import Catalog
 from p2psync.crypto.hashing import content_hash
 from p2psync.ids import FeedId
 from p2psync.net.workers import InlineWorkers
-from p2psync.replica.watcher import ManualWatcher, Watcher
+from p2psync.replica.watcher import ManualWatcher, Skips, Watcher
 from p2psync.seams import SystemClock, Workers
 from p2psync.store.memory import MemoryStore
 from tests.support.devices import Device, converge
@@ -26,7 +26,7 @@ DATABASE = ("", "-wal")
 
 
 @asynccontextmanager
-async def still_watcher(root: Path, workers: Workers) -> AsyncIterator[Watcher]:
+async def still_watcher(root: Path, workers: Workers, skips: Skips) -> AsyncIterator[Watcher]:
     """Says nothing: the tests ask for scans."""
     await trio.lowlevel.checkpoint()
     yield ManualWatcher()
