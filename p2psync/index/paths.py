@@ -55,6 +55,11 @@ def is_internal(name: bytes) -> bool:
     return _plainest(name) == MARKER or is_temp(name) or name in _FOREIGN
 
 
+def is_kept_apart(path: Path) -> bool:
+    """What is left alone without a word: our own marker, temps, and what is Syncthing's. Whoever else uses such names is told."""
+    return path == (MARKER,) or is_temp(path[-1]) or path[-1] in _FOREIGN
+
+
 def _plainest(name: bytes) -> bytes:
     """The fold key without compatibility forms and invisible characters, which some filesystems ignore."""
     if name.isascii():

@@ -26,10 +26,12 @@ from p2psync.replica.failures import only_failure
 from p2psync.replica.fetcher import Fetcher
 from p2psync.replica.materialiser import Materialiser, Plan, as_placed, plan_path
 from p2psync.replica.merging import Merging
+from p2psync.replica.namesakes import Namesakes
 from p2psync.replica.publisher import claim_directories, file_rows
 from p2psync.replica.recovery import recover
 from p2psync.replica.scanner import fingerprint_of
 
+_CREATING = (Step.WRITE, Step.LINK, Step.DIRECTORY)
 _GROUP = 512
 """Files placed under one pair of syncs."""
 _DISK_RETRY_SECONDS = 5.0
@@ -90,10 +92,10 @@ class Applying:
 
     async def _round(self) -> int:
         context = self._context
-        context.refused.clear()
-        progress += self._announce(await context.workers.run(self._merging.run))
+        context.begin_round()
         self._materialiser.not_kept = False
         progress = await self._ignores_first()
+        progress += self._announce(await context.workers.run(self._merging.run))
         for live in (True, False):
             after = 0
             while True:
@@ -107,6 +109,7 @@ class Applying:
         progress += await self._claim_directories()
         if context.temps:
             await context.workers.run(self._remove_stale_temps)
+        context.end_round()
         return progress
 
     def _next_needs(self, live: bool, after: int) -> Sequence[Need]:
@@ -163,7 +166,8 @@ class Applying:
     async def _apply_deletions(self, needs: Sequence[Need]) -> int:
         def work() -> int:
             deepest_first = sorted(needs, key=lambda need: len(need.path), reverse=True)
-            plans = [plan for need in deepest_first if (plan := self._plan(need, set())) is not None]
+            namesakes = Namesakes(self._context.filesystem)
+            plans = [plan for need in deepest_first if (plan := self._plan(need, set(), namesakes)) is not None]
             return self._materialiser.place(plans)
 
         async with self._placing:
@@ -215,9 +219,10 @@ class Applying:
 
     def _plan_live(self, needs: Sequence[Need]) -> list[Plan]:
         parents: set[Path] = set()
-        return [plan for need in needs if (plan := self._plan(need, parents)) is not None]
+        namesakes = Namesakes(self._context.filesystem)
+        return [plan for need in needs if (plan := self._plan(need, parents, namesakes)) is not None]
 
-    def _plan(self, need: Need, parents: set[Path]) -> Plan | None:
+    def _plan(self, need: Need, parents: set[Path], namesakes: Namesakes) -> Plan | None:
         """What to do about a queued path, ready to be done; None when it must wait. One bad path stops no other."""
         context = self._context
         try:
@@ -227,6 +232,9 @@ class Applying:
             if plan.dot is not None and not self.braking.may_apply(plan.dot):
                 return None  # came after the brake judged: the next page sees it
             if not self._may_act(plan):
+                return None
+            if plan.step in _CREATING and (other := namesakes.of(plan.path)) is not None:
+                context.refuse_now(plan.path, f"waits: this disk takes it for {show(other)}; rename one of the two")
                 return None
             if plan.step is Step.LOOK:
                 context.dirty.add(need.path[:-1])

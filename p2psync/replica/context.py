@@ -105,6 +105,8 @@ class Context:
     sync would succeed and prove nothing: such a temp is written anew."""
     refused: dict[Path, str] = field(default_factory=dict)
     """Queued paths that could not be brought to the disk in the latest round, with the reason."""
+    _refused_before: set[Path] = field(default_factory=set)
+    """Refused in the round before and not again so far: still shown, until this round is through."""
     trouble: dict[str, str] = field(default_factory=dict)
     """Standing troubles by subject (a disk, a pack at a store), one sentence each, until they pass."""
 
@@ -143,8 +145,16 @@ class Context:
             self.look_again.notify()
 
     def refuse_now(self, path: Path, reason: str) -> None:
-        """Say why a queued path cannot be brought to the disk now; forgotten when the next round begins."""
+        """Say why a queued path cannot be brought to the disk now; forgotten when the next round ends without that."""
         self.refused[path] = f"{show(path)} {reason}"
+        self._refused_before.discard(path)
+
+    def begin_round(self) -> None:
+        self._refused_before = set(self.refused)
+
+    def end_round(self) -> None:
+        for path in self._refused_before:
+            self.refused.pop(path, None)
 
     def set_trouble_quietly(self, subject: str, sentence: str) -> None:
         """`set_trouble` for worker threads, which may not wake tasks."""

@@ -88,6 +88,12 @@ class OpenFile(Protocol):
     def read(self, offset: int, length: int) -> bytes:
         """Bytes from `offset`, fewer than `length` only at the end of the file."""
 
+    def data_from(self, offset: int) -> int:
+        """Where data begins at or behind `offset`, the size if there is none. `offset` itself if the disk does not tell.
+
+        Between the two the disk says that there are only zeros.
+        """
+
 
 class TempFile(Protocol):
     """A temp file open for reading and writing; close it by leaving its `with`. Not for two threads at once."""
@@ -97,7 +103,7 @@ class TempFile(Protocol):
     def read(self, offset: int, length: int) -> bytes: ...
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
-        """Write all of `data` at `offset`; all-zero data beyond the end is left as a hole."""
+        """Write all of `data` at `offset`; longer runs of zeros become holes, even behind the end: `truncate` moves it."""
 
     def truncate(self, size: int) -> None: ...
 
@@ -112,6 +118,10 @@ class Filesystem(Protocol):
 
     def check_root(self) -> tuple[int, int]:
         """(dev, inode) of the root; FolderStopped if it is missing, no directory, or not the one first opened."""
+
+    @property
+    def folds(self) -> bool:
+        """Whether this disk takes names for one that differ in case only. `stat` never does: it compares exactly."""
 
     def list_directory(self, path: Path) -> list[tuple[bytes, Stat]]:
         """Entries sorted by name, temps included; entries that vanish meanwhile are left out."""

@@ -1,4 +1,4 @@
-"""Linux system calls that the standard library lacks: renameat2, syncfs, openat2.
+"""Linux system calls that the standard library lacks: renameat2, syncfs, openat2, fallocate.
 
 It owns the calling convention and nothing else: every function raises OSError as the kernel says it, and
 OSError ENOSYS where kernel or C library do not know the call, so that callers have one way to fall back. The module
@@ -15,6 +15,7 @@ from typing import Any
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
 
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
@@ -40,6 +41,7 @@ def _function(name: str, *argument_types: type) -> Any:
 
 
 _renameat2 = _function("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_fallocate = _function("fallocate64", ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _syncfs = _function("syncfs", ctypes.c_int)
 _syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
 
@@ -64,6 +66,11 @@ def _call(function: Any, name: str, *arguments: object) -> int:
 def renameat2(source_dir: int, source: bytes, target_dir: int, target: bytes, flags: int) -> None:
     """Rename with RENAME_NOREPLACE or RENAME_EXCHANGE; EINVAL where the filesystem lacks the flag."""
     _call(_renameat2, "renameat2", source_dir, source, target_dir, target, flags)
+
+
+def punch_hole(descriptor: int, offset: int, length: int) -> None:
+    """Give the room of a range back, which then reads as zeros; EOPNOTSUPP where the filesystem has no holes."""
+    _call(_fallocate, "fallocate", descriptor, _KEEP_SIZE | _PUNCH_HOLE, offset, length)
 
 
 def syncfs(descriptor: int) -> None:

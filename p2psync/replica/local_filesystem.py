@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from p2psync.errors import FolderStopped
+from p2psync.index.paths import MARKER
 from p2psync.replica import linux, renaming
 from p2psync.replica.descent import LIST, TRAVERSE, open_directory
 from p2psync.replica.filesystem import (
@@ -52,6 +53,8 @@ class LocalFilesystem:
             raise FolderStopped(self._stopped(error.strerror)) from error
         opened = os.fstat(self._root)
         self._identity = (opened.st_dev, opened.st_ino)
+        self.folds = False
+        self.folds = self._answers_to_another_case()
 
     def __enter__(self) -> LocalFilesystem:
         return self
@@ -84,11 +87,16 @@ class LocalFilesystem:
     @contextmanager
     def _directory(self, path: Path, flags: int = TRAVERSE) -> Iterator[int]:
         """Descriptor of a directory inside the root; NotADirectoryError if a symlink is on the way."""
-        descriptor = open_directory(self._root, path, flags)
+        if path and self.folds and not self._is_spelled_so(path):
+            raise FileNotFoundError(errno.ENOENT, "its name is spelled otherwise on this disk", path[-1])
+        descriptor = self._open_directory(path, flags)
         try:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _open_directory(self, path: Path, flags: int) -> int:
+        return open_directory(self._root, path, flags)
 
     @contextmanager
     def _parent(self, path: Path) -> Iterator[tuple[int, bytes]]:
@@ -118,10 +126,27 @@ class LocalFilesystem:
         if not path:
             return stat_of(os.fstat(self._root))
         try:
-            with self._parent(path) as (parent, name):
-                return stat_of(os.stat(name, dir_fd=parent, follow_symlinks=False))
+            found = self._lstat(path)
+            return found if not self.folds or self._is_spelled_so(path) else None
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def _answers_to_another_case(self) -> bool:
+        """Asked with the marker, which every folder has; a folder without one is not used."""
+        try:
+            marker, other = self._lstat((MARKER,)), self._lstat((MARKER.upper(),))
+        except OSError:
+            return False
+        return (marker.dev, marker.inode) == (other.dev, other.inode)
+
+    def _lstat(self, path: Path) -> Stat:
+        with self._parent(path) as (parent, name):
+            return stat_of(os.stat(name, dir_fd=parent, follow_symlinks=False))
+
+    def _is_spelled_so(self, path: Path) -> bool:
+        """Whether the last name is on the disk in exactly these bytes: else `file` deleted would take `File` along."""
+        with self._directory(path[:-1], LIST) as descriptor:
+            return path[-1] in map(os.fsencode, os.listdir(descriptor))
 
     @translated
     def read_link(self, path: Path) -> bytes:

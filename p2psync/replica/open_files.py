@@ -6,12 +6,16 @@ always given, so there is no position to keep.
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
 
+from p2psync.replica import linux
 from p2psync.replica.filesystem import MODE_MASK, Stat, not_durable, stat_of, translated
 
-_HOLE_MIN = 4096
-"""Shorter runs of zeros are written: a hole saves nothing below a block."""
+_HOLE_BLOCK = 16 * 1024
+"""Runs of zeros shorter than this are written: more holes would cost more than the room they save."""
+_BLOCK = bytes(_HOLE_BLOCK)
 _ZEROS = bytes(1 << 20)
 
 
@@ -30,13 +34,18 @@ class LocalOpenFile:
     def read(self, offset: int, length: int) -> bytes:
         return _read(self._descriptor, offset, length)
 
+    def data_from(self, offset: int) -> int:
+        try:
+            return os.lseek(self._descriptor, offset, os.SEEK_DATA)
+        except OSError as error:
+            return os.fstat(self._descriptor).st_size if error.errno == errno.ENXIO else offset
+
 
 class LocalTempFile:
-    """A temp open for reading and writing. It keeps its size, so it serves one thread at a time."""
+    """A temp open for reading and writing. Other threads may have the same temp open, each at chunks of its own."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._size = os.fstat(descriptor).st_size
 
     def stat(self) -> Stat:
         return stat_of(os.fstat(self._descriptor))
@@ -46,21 +55,27 @@ class LocalTempFile:
 
     @translated
     def write(self, data: bytes | memoryview, offset: int) -> None:
-        end = offset + len(data)
-        # Only beyond the end is it certain that a hole reads as zeros; a resumed temp may hold anything before it.
-        if offset >= self._size and len(data) >= _HOLE_MIN and _is_zero(data):
-            os.ftruncate(self._descriptor, end)
-        else:
-            view = memoryview(data)
-            done = 0
-            while done < len(view):
-                done += os.pwrite(self._descriptor, view[done:], offset + done)
-        self._size = max(self._size, end)
+        plain = data if isinstance(data, bytes) else bytes(data)
+        for start, end, zeros in _runs(plain, offset):
+            if zeros:
+                self._leave_empty(offset + start, offset + end)
+            else:
+                _write(self._descriptor, memoryview(plain)[start:end], offset + start)
+
+    def _leave_empty(self, start: int, end: int) -> None:
+        """A hole. What a resumed temp holds there has to go; the size stays, because another worker may be setting it."""
+        try:
+            linux.punch_hole(self._descriptor, start, end - start)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            end = min(end, os.fstat(self._descriptor).st_size)  # behind the end there is nothing to clear
+            for at in range(start, end, len(_ZEROS)):
+                _write(self._descriptor, memoryview(_ZEROS)[: end - at], at)
 
     @translated
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
-        self._size = size
 
     @translated
     def set_meta(self, mode: int, mtime_ns: int) -> None:
@@ -98,13 +113,28 @@ def _read(descriptor: int, offset: int, length: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _is_zero(data: bytes | memoryview) -> bool:
-    """Whether all bytes are zero; almost always answered by the first byte, else by comparing at memory speed."""
-    if data[0] or data[-1]:
-        return False
-    view = memoryview(data)
-    for start in range(0, len(view), len(_ZEROS)):
-        part = bytes(view[start : start + len(_ZEROS)])
-        if part != (_ZEROS if len(part) == len(_ZEROS) else _ZEROS[: len(part)]):
-            return False
-    return True
+def _write(descriptor: int, data: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(descriptor, data[done:], offset + done)
+
+
+def _runs(data: bytes, offset: int) -> Iterator[tuple[int, int, bool]]:
+    """Cut data for `offset` into (start, end, whether it is to be a hole), in order and without gaps.
+
+    Only whole blocks at multiples of their size become holes. Nearly every block is answered by its first byte.
+    """
+    done, at = 0, -offset % _HOLE_BLOCK
+    while at + _HOLE_BLOCK <= len(data):
+        if not data.startswith(_BLOCK, at):
+            at += _HOLE_BLOCK
+            continue
+        hole = at
+        while data.startswith(_BLOCK, at):
+            at += _HOLE_BLOCK
+        if hole > done:
+            yield done, hole, False
+        yield hole, at, True
+        done = at
+    if done < len(data):
+        yield done, len(data), False

@@ -67,10 +67,13 @@ def read_content(
     seed: int,
     inline_limit: int,
     should_stop: Callable[[], bool] = _never,
+    holes_before_ns: int = 0,
 ) -> Content:
     """Read a regular file once; blocks, so call it in a worker thread. Memory is bounded whatever the size.
 
-    `chunk_key` (32 bytes) and `seed` (64 bits) are the folder's. `should_stop` is asked about every 2 MiB.
+    `chunk_key` (32 bytes) and `seed` (64 bits) are the folder's. `should_stop` is asked about every 2 MiB. Holes are not
+    read in a file whose change time is before `holes_before_ns`: while data is on its way to the disk, not every
+    filesystem tells holes from it reliably (OpenZFS issue 15526).
     Raises ChangedWhileRead, ReadStopped, NotRegularFile, and what `Filesystem` raises.
     """
     with filesystem.open_file(path) as file:
@@ -82,7 +85,9 @@ def read_content(
             chunks = _describe(whole, _cut_small(whole, parameters, seed), chunk_key)
             inline = Plaintext(whole) if before.size <= inline_limit else None
         else:
-            chunks = _read_large(file, before.size, path, Chunker(parameters, seed), chunk_key, should_stop)
+            chunker = Chunker(parameters, seed)
+            holes = _Holes(file, before.size, chunker, chunk_key) if before.ctime_ns < holes_before_ns else None
+            chunks = _read_large(file, before.size, path, chunker, chunk_key, should_stop, holes)
         if file.stat().fingerprint != before.fingerprint:
             raise _changed(path)
     return Content(before, parameters, chunks, inline)
@@ -114,8 +119,9 @@ def _cut_small(whole: bytes, parameters: Parameters, seed: int) -> list[int]:
 
 
 def _read_large(
-    file: OpenFile, size: int, path: Path, chunker: Chunker, chunk_key: bytes, should_stop: Callable[[], bool]
-) -> bytes:
+    file: OpenFile, size: int, path: Path, chunker: Chunker, chunk_key: bytes, should_stop: Callable[[], bool],
+    holes: _Holes | None,
+) -> bytes:  # fmt: skip
     """Chunk list of a file read through the window, where `start:end` is what is read and not yet cut."""
     window = _window()
     maximum = chunker.parameters.maximum
@@ -124,6 +130,13 @@ def _read_large(
     while offset < size or start < end:
         if should_stop():
             raise ReadStopped("reading was stopped before the end of the file")
+        if holes is not None:
+            described_hole, skipped = holes.at(offset - (end - start))
+            if skipped:
+                described.append(described_hole)
+                offset += skipped - (end - start)
+                start = end = 0
+                continue
         if len(window) - end < maximum:
             window[: end - start] = window[start:end]
             start, end = 0, end - start
@@ -137,6 +150,36 @@ def _read_large(
         described.append(_describe(ready, lengths, chunk_key))
         start += sum(lengths)
     return b"".join(described)
+
+
+class _Holes:
+    """The chunks of a hole without reading it. Zeros are cut alike everywhere, so all of them are the same chunk."""
+
+    def __init__(self, file: OpenFile, size: int, chunker: Chunker, chunk_key: bytes) -> None:
+        self._file, self._size, self._chunker, self._chunk_key = file, size, chunker, chunk_key
+        self._hole_end = 0
+        self._chunk: tuple[bytes, int] | None = None
+
+    def at(self, offset: int) -> tuple[bytes, int]:
+        """Chunk entries from `offset`, where a chunk begins, and the bytes they cover; none where there is data.
+
+        A chunk is decided by at most `maximum` bytes: the last one taken here begins that far before the hole's end.
+        """
+        if offset >= self._hole_end:
+            self._hole_end = min(self._file.data_from(offset), self._size)
+        room = self._hole_end - offset - self._chunker.parameters.maximum
+        if room < 0:
+            return b"", 0
+        entry, length = self._zeros()
+        count = room // length + 1
+        return entry * count, length * count
+
+    def _zeros(self) -> tuple[bytes, int]:
+        if self._chunk is None:
+            zeros = bytes(self._chunker.parameters.maximum)
+            length = self._chunker.cut(zeros, False)[0]
+            self._chunk = _describe(zeros, [length], self._chunk_key), length
+        return self._chunk
 
 
 def _describe(data: bytes | memoryview, lengths: list[int], chunk_key: bytes) -> bytes:

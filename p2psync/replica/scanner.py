@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from p2psync.catalog.local_changes import LocalChange as Noted
 from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
 from p2psync.errors import P2psyncError
-from p2psync.index.paths import Path, is_internal, refuse_reason
+from p2psync.index.paths import Path, is_kept_apart, refuse_reason
 from p2psync.index.versions import Kind
 from p2psync.limits import INLINE_MAX, MTIME_MAX, SYMLINK_TARGET_MAX
 from p2psync.replica.context import Context
@@ -27,6 +27,9 @@ from p2psync.replica.reader import ChangedWhileRead, ReadStopped, read_content
 KINDS = {DiskKind.FILE: Kind.FILE, DiskKind.DIRECTORY: Kind.DIRECTORY, DiskKind.SYMLINK: Kind.SYMLINK}
 _TICK_NS = 20_000_000
 """A file this young may be written again within the same kernel clock tick, unseen by its fingerprint."""
+
+_HOLES_SETTLE_SECONDS = 60.0
+"""Far beyond the time after which any filesystem has written out what was changed (OpenZFS: 5 s, ext4: 30 s)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def _entries(context: Context, directory: Path) -> list[tuple[bytes, Stat]] | No
     for name, _ in entries:
         if (target := temp_target(name)) is not None:
             context.temps.add((*directory, target))
-    return [(name, stat) for name, stat in entries if not is_internal(name)]
+    return [(name, stat) for name, stat in entries if not is_kept_apart((*directory, name))]
 
 
 def _flaw(path: Path, stat: Stat, base: Placed | None) -> str | None:
@@ -223,7 +226,7 @@ def _prepare_one(context: Context, candidate: Candidate, should_stop: Callable[[
     generation = context.secrets.generation
     content = read_content(
         context.filesystem, path, chunk_key=generation.chunk_key, seed=generation.seed, inline_limit=INLINE_MAX,
-        should_stop=should_stop,
+        should_stop=should_stop, holes_before_ns=int((context.clock.now() - _HOLES_SETTLE_SECONDS) * 1e9),
     )  # fmt: skip
     seen, mode = fingerprint_of(content.stat), content.stat.mode & 0o777
     if 0 <= int(context.clock.now() * 1e9) - seen.ctime_ns < _TICK_NS:

@@ -120,10 +120,11 @@ async def converge(*replicas: Replica, seconds: float = 30) -> None:
                 await replica.in_sync()
 
 
-async def until(replica: Replica, holds: Callable[[FolderStatus], bool]) -> None:
+async def until(replica: Replica, holds: Callable[[FolderStatus], bool], seconds: float = 30) -> None:
     """Wait until a status satisfies `holds`, asked whenever something changed."""
-    while True:
-        seen = replica.changed.count
-        if holds(await replica.status()):
-            return
-        await replica.changed.wait(seen)
+    with trio.fail_after(seconds):
+        while True:
+            seen = replica.changed.count
+            if holds(await replica.status()):
+                return
+            await replica.changed.wait(seen)

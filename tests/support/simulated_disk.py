@@ -217,6 +217,8 @@ class SimulatedDisk:
 
     # The seam.
 
+    folds = False
+
     def check_root(self) -> tuple[int, int]:
         return DEVICE, ROOT
 

@@ -61,6 +61,9 @@ class SimulatedFile:
     def read(self, offset: int, length: int) -> bytes:
         return bytes(self._node.data[offset : offset + length])
 
+    def data_from(self, offset: int) -> int:
+        return offset
+
     @translated
     def write(self, data: bytes | memoryview, offset: int) -> None:
         """In blocks, since a power cut may keep any of them."""

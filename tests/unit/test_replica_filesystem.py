@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import socket
 import stat
@@ -41,6 +42,10 @@ def refuse_flags(*_arguments: object) -> None:
 
 def refuse_all(*_arguments: object) -> None:
     raise OSError(errno.EIO, "input/output error")
+
+
+def refuse_holes(*_arguments: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, "this filesystem has no holes")
 
 
 def refuse_links(*_arguments: object, **_options: object) -> None:
@@ -306,32 +311,50 @@ def test_long_names_have_temps_of_their_own(disk: Filesystem) -> None:
         assert file.read(0, 9) == b"1"
 
 
+HOLE = 16 * 1024
 BLOCKS = st.lists(
-    st.tuples(st.integers(0, 5), st.sampled_from([bytes(8192), b"x" * 8192, bytes(8191) + b"y", bytes(100)])),
+    st.tuples(
+        st.integers(0, 5 * HOLE),
+        st.sampled_from([bytes(HOLE), bytes(3 * HOLE), b"x" * HOLE, bytes(2 * HOLE) + b"y", bytes(100)]),
+    ),
     max_size=8,
 )
 
 
-@given(first=BLOCKS, second=BLOCKS)
-def test_holes_read_as_what_was_written(tmp_path_factory: pytest.TempPathFactory, first: list, second: list) -> None:
+@given(first=BLOCKS, second=BLOCKS, holes=st.booleans(), aligned=st.booleans())
+def test_holes_read_as_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, first: list, second: list, holes: bool, aligned: bool
+) -> None:
     expected = bytearray()
-    with LocalFilesystem(tmp_path_factory.mktemp("holes")) as disk:
+    with pytest.MonkeyPatch.context() as patch, LocalFilesystem(tmp_path_factory.mktemp("holes")) as disk:
+        if not holes:
+            patch.setattr(linux, "punch_hole", refuse_holes)
         for create, blocks in ((True, first), (False, second)):
             with disk.open_temp(FILE, create=create) as temp:
-                for block, data in blocks:
-                    at = block * 8192
+                for place, data in blocks:
+                    at = place // HOLE * HOLE if aligned else place
                     temp.write(data, at)
                     expected.extend(bytes(max(0, at + len(data) - len(expected))))
                     expected[at : at + len(data)] = data
+                temp.truncate(len(expected))
                 assert temp.read(0, 1 << 20) == expected
 
 
-def test_zeros_take_no_room(disk: Filesystem, root: FilePath) -> None:
+def test_zeros_take_no_room_wherever_and_in_whatever_order_they_come(disk: Filesystem, root: FilePath) -> None:
     with disk.open_temp(FILE, create=True) as temp:
-        for number in range(16):
-            temp.write(bytes(3 << 20), number * (3 << 20))
-        assert temp.stat().size == 48 << 20
-    assert (root / os.fsdecode(temp_name(b"file"))).stat().st_blocks < 100
+        temp.write(b"x" * (3 << 20), 0)
+        for number in random.Random(1).sample(range(16), 16):
+            temp.write(bytes(2 << 20) + b"data" + bytes((1 << 20) - 4), number * (3 << 20))
+        temp.truncate(48 << 20)
+    assert (root / os.fsdecode(temp_name(b"file"))).stat().st_blocks * 512 < 16 * 64 * 1024
+
+
+def test_zeros_of_one_worker_take_nothing_from_what_another_wrote_behind_them(disk: Filesystem) -> None:
+    with disk.open_temp(FILE, create=True) as one, disk.open_temp(FILE, create=False) as other:
+        other.write(b"x" * HOLE, 4 * HOLE)
+        one.write(bytes(HOLE), 0)
+        one.truncate(5 * HOLE)
+        assert one.read(0, 1 << 20) == bytes(4 * HOLE) + b"x" * HOLE
 
 
 def test_removing_a_temp_twice_is_fine(disk: Filesystem) -> None:

@@ -155,6 +155,82 @@ def test_a_huge_sparse_file_is_left_when_asked_and_needs_little_memory(tmp_path:
     assert peak < 3 * CHUNK_MAX
 
 
+class CountingDisk(LocalFilesystem):
+    """Counts what is read, and how often the disk is asked for holes."""
+
+    def __init__(self, root: FilePath) -> None:
+        super().__init__(root)
+        self.bytes = self.asked = 0
+
+    @contextmanager
+    def open_file(self, path: Path) -> Iterator[LocalOpenFile]:
+        disk = self
+
+        class Counting(LocalOpenFile):
+            def read_into(self, buffer: memoryview, offset: int) -> int:
+                disk.bytes += len(buffer)
+                return super().read_into(buffer, offset)
+
+            def data_from(self, offset: int) -> int:
+                disk.asked += 1
+                return super().data_from(offset)
+
+        with super().open_file(path) as file:
+            yield Counting(file._descriptor)
+
+
+SETTLED = 1 << 62
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_sparse_file_is_described_as_if_it_were_read(tmp_path: FilePath, seed: int) -> None:
+    chance = random.Random(seed)
+    size = chance.choice([65, 66, 96]) * MIB + chance.choice([0, 1, 4095])
+    with (tmp_path / "file").open("wb") as file:
+        for _ in range(chance.choice([0, 1, 3])):
+            file.seek(chance.randrange(size - MIB))
+            file.write(chance.randbytes(chance.choice([1, 5000, MIB])))
+        file.truncate(size)
+    with CountingDisk(tmp_path) as disk:
+        plain = read_content(disk, FILE, chunk_key=KEY, seed=SEED, inline_limit=0)
+        assert (disk.bytes, disk.asked) == (size, 0)
+        disk.bytes = 0
+        sparse = read_content(disk, FILE, chunk_key=KEY, seed=SEED, inline_limit=0, holes_before_ns=SETTLED)
+    assert sparse == plain
+    assert disk.bytes < size * 2 // 3
+
+
+def test_a_sparse_terabyte_is_described_at_once(tmp_path: FilePath) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.seek(1 << 39)
+        file.write(b"in the middle")
+        file.truncate(1 << 40)
+    with CountingDisk(tmp_path) as disk:
+        content = read_content(disk, FILE, chunk_key=KEY, seed=SEED, inline_limit=0, holes_before_ns=SETTLED)
+    lengths = [content.chunks[at : at + 4] for at in range(32, len(content.chunks), CHUNK_ENTRY)]
+    assert sum(int.from_bytes(length, "big") for length in lengths) == 1 << 40
+    assert disk.bytes < 64 * MIB
+
+
+def test_holes_of_a_file_that_grows_meanwhile_are_not_counted_in(tmp_path: FilePath) -> None:
+    """Else a file that becomes enormous while it is read would fill the memory with its chunk list."""
+    (tmp_path / "file").touch()
+    os.truncate(tmp_path / "file", 70 * MIB)
+
+    class GrowingDisk(CountingDisk):
+        @contextmanager
+        def open_file(self, path: Path) -> Iterator[LocalOpenFile]:
+            with super().open_file(path) as file:
+                before = file.stat()
+                os.truncate(tmp_path / "file", (1 << 43))
+                file.stat = lambda: before  # type: ignore[method-assign]
+                yield file
+
+    with GrowingDisk(tmp_path) as disk:
+        content = read_content(disk, FILE, chunk_key=KEY, seed=SEED, inline_limit=0, holes_before_ns=SETTLED)
+    assert len(content.chunks) < 100 * CHUNK_ENTRY
+
+
 def test_what_is_no_plain_file_is_not_read(tmp_path: FilePath) -> None:
     os.mkfifo(tmp_path / "file")
     with pytest.raises(NotRegularFile):
