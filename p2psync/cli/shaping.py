@@ -1,4 +1,4 @@
-"""The commands `p2psync folder type|override|revert|changes`: what this device keeps of a folder.
+"""The commands `p2psync folder type|override|revert|changes|import-ignores`: what this device keeps of a folder.
 
 Owns their words; what they do is `node/shaping.py`'s.
 """
@@ -36,6 +36,8 @@ class ShapeScreen(Screen):
         elif "reverted" in event:
             aside = f"; what stood there is in {clean(event['aside'])}" if event["aside"] else ""
             self.line(f"{label}: {_paths(event['reverted'])} given back to the folder's state{aside}")
+        elif "imported" in event:
+            self.line(f"{label}: {event['imported']} patterns of .stignore are in {clean(event['to'])} now")
         else:
             for change in event["changes"]:
                 self.line(f"{change['difference']:13} {clean(change['path'])}")
@@ -77,11 +79,23 @@ def folder_changes(folder: SomeFolder, home: HomeOption = None, as_json: JsonOpt
     _run({"command": "folder-changes", "folder": _called(folder)}, home, as_json)
 
 
+def folder_import_ignores(
+    folder: SomeFolder,
+    shared: Annotated[
+        bool, typer.Option("--shared", envvar="P2PSYNC_SHARED", help="Into .p2pignore, for all devices, instead.")
+    ] = False,
+    home: HomeOption = None, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Take the patterns of Syncthing's .stignore over into .p2pignore.local."""
+    _run({"command": "folder-import-ignores", "folder": _called(folder), "shared": shared}, home, as_json)
+
+
 def add_shape_commands(app: typer.Typer) -> None:
     app.command(name="type")(folder_type)
     app.command(name="override")(folder_override)
     app.command(name="revert")(folder_revert)
     app.command(name="changes")(folder_changes)
+    app.command(name="import-ignores")(folder_import_ignores)
 
 
 def _called(name: str) -> str:

@@ -17,6 +17,7 @@ from p2psync.node.registry import RegisteredFolder, Registry, SavedPairing
 from p2psync.pairing.dialogue import Asking, Welcomed
 from p2psync.pairing.offers import OfferedFolder
 from p2psync.planner.shaping import FolderType, parse_type
+from p2psync.replica.importing import check_importable
 from p2psync.replica.marker import existing_marker
 from p2psync.seams import Workers
 from p2psync.vault.device_keys import DeviceKeys
@@ -83,6 +84,7 @@ class Joining:
                 raise UserError(f"this device already has the folder {show((folder.label.encode(),))}")
             check_free(place, held)
             await self._workers.run(_check_unmarked, place)
+            await self._workers.run(check_importable, place)
         self.places = places
 
     async def save(self, step: Asking) -> None:

@@ -42,6 +42,12 @@ async def _changes(peer: Peer, request: Json, console: Console) -> None:
     await console.say(_head(folder) | {"changes": [{"path": path, "difference": how} for path, how in found]})
 
 
+async def _import(peer: Peer, request: Json, console: Console) -> None:
+    folder, reshaping = await _one(peer, request)
+    count, target = await reshaping.import_ignores(shared=bool(request.get("shared")))
+    await console.say(_head(folder) | {"imported": count, "to": target})
+
+
 async def _one(peer: Peer, request: Json) -> tuple[RegisteredFolder, Reshaping]:
     name = str(request.get("folder") or "")
     if not name:
@@ -59,4 +65,5 @@ SHAPE_COMMANDS: dict[str, Callable[[Peer, Json, Console], Awaitable[None]]] = {
     "folder-override": _override,
     "folder-revert": _revert,
     "folder-changes": _changes,
+    "folder-import-ignores": _import,
 }

@@ -32,6 +32,7 @@ from p2psync.limits import CERTIFICATE_MAX
 from p2psync.net.workers import InlineWorkers
 from p2psync.planner.shaping import FolderType
 from p2psync.replica.context import Context
+from p2psync.replica.importing import import_at_first
 from p2psync.replica.marker import existing_marker, write_marker
 from p2psync.replica.publisher import EntryWriter
 from p2psync.replica.shape import TYPE
@@ -56,6 +57,7 @@ def create_folder(
 ) -> FolderId:
     """Make a new folder of an existing directory; UserError when it cannot be one."""
     _check_root(root)
+    import_at_first(root)
     genesis = make_genesis(device.identity, credentials_of(device), randomness.bytes(32))
     folder = folder_id(genesis)
     secrets = FolderSecrets(folder)
@@ -117,6 +119,7 @@ def adopt_folder(
     except OSError as error:
         raise StorageError(f"{root} cannot be made: {error.strerror}") from error
     _check_root(root)
+    import_at_first(root)
     keys = FolderKeys(secrets, SigningKey(randomness.bytes(32)))
     keystore.save_folder(keys)
     catalog = Catalog(catalog_path)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from p2psync.errors import UserError
 from p2psync.index.paths import show
+from p2psync.planner.ignoring import LOCAL, SHARED
 from p2psync.planner.shaping import FolderType
 from p2psync.replica.context import Context
+from p2psync.replica.importing import import_ignores
 from p2psync.replica.noting import revert
 from p2psync.replica.overriding import override
 from p2psync.replica.watching import Watching
@@ -106,6 +108,18 @@ class Reshaping:
         paths, aside = await self._context.workers.run(revert, self._context)
         self._go_on()
         return Reverted(paths, aside)
+
+    async def import_ignores(self, *, shared: bool) -> tuple[int, str]:
+        """Take `.stignore` over, for this device or for all; (patterns, the file they are in). UserError if it cannot be."""
+        context, target = self._context, SHARED if shared else LOCAL
+
+        def work() -> int:
+            with context.tree:
+                return import_ignores(context.filesystem, target)
+
+        count = await context.workers.run(work)
+        self._go_on()
+        return count, show(target)
 
     def _go_on(self) -> None:
         context = self._context

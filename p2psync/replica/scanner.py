@@ -81,7 +81,8 @@ def look(context: Context, directories: Iterable[Path]) -> Looked:
 
 def _look_one(context: Context, directory: Path, found: Looked) -> None:
     placed, shape = context.catalog.placed, context.shape
-    entries = None if shape.skips(directory) else _entries(context, directory)
+    flagged = bool(directory) and refuse_reason(directory) is not None  # a watcher may still name what is in it
+    entries = None if flagged or shape.skips(directory) else _entries(context, directory)
     if entries is None:
         return
     known, problems = placed.in_directory(directory), placed.problem_paths(directory)

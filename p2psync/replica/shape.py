@@ -200,21 +200,26 @@ def _read(filesystem: Filesystem) -> _Reading:
 
     def read(path: Path) -> bytes | None:
         reading.prints[path] = _print_of(filesystem, path)
-        try:
-            with filesystem.open_file(path) as file:
-                return file.read(0, FILE_BYTES_MAX + 1)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except NotRegularFile:
-            raise IgnoreError(f"{show(path)} is no plain file") from None
-        except OSError as error:
-            raise IgnoreError(f"{show(path)} cannot be read: {error.strerror}") from None
+        return read_ignore_file(filesystem, path)
 
     try:
         reading.ignores = parse_ignores(read)
     except IgnoreError as error:
         reading.error = str(error)
     return reading
+
+
+def read_ignore_file(filesystem: Filesystem, path: Path) -> bytes | None:
+    """What it holds, a byte too many of one that is too large; None if there is none. IgnoreError if it cannot be read."""
+    try:
+        with filesystem.open_file(path) as file:
+            return file.read(0, FILE_BYTES_MAX + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except NotRegularFile:
+        raise IgnoreError(f"{show(path)} is no plain file") from None
+    except OSError as error:
+        raise IgnoreError(f"{show(path)} cannot be read: {error.strerror}") from None
 
 
 def _print_of(filesystem: Filesystem, path: Path) -> Fingerprint | None:

@@ -42,10 +42,13 @@ def test_a_folder_joined_receive_only_publishes_nothing_and_is_reverted_or_overr
         root.mkdir()
         (root / "both").write_text(f"stands in {root.name}")
     (target / "own").write_text("was here before")
+    (source / ".stignore").write_text("*.bak\n")
+    (source / "x.bak").write_text("not for others")
     code = machine.device("a", "share", str(source), "--relay", url, "--json").first_json(lambda line: "code" in line)
-    machine.device(
+    joining = machine.device(
         "b", "join", str(target), "--type", "receiveonly", "--relay", url, "--json", P2PSYNC_CODE=str(code["code"])
     )
+    joining.first_json(lambda line: "folder" in line)
     wait_until(lambda: _folder(machine, "b")["local_changes"] == 2, "both files are local changes")
     folder = _folder(machine, "b")
     assert (folder["type"], folder["need_files"], folder["error"]) == ("receiveonly", 0, None)
@@ -53,14 +56,17 @@ def test_a_folder_joined_receive_only_publishes_nothing_and_is_reverted_or_overr
         {"path": "both", "difference": "added here"},
         {"path": "own", "difference": "added here"},
     ]
-    assert sorted(path.name for path in source.iterdir() if path.name != ".p2psync") == ["both"]
+    assert sorted(path.name for path in source.iterdir() if path.name[0] != ".") == ["both", "x.bak"]
     reverted = _said(machine, "b", "folder", "revert", str(target))
     assert reverted["reverted"] == 2
     assert (Path(reverted["aside"]) / "own").read_text() == "was here before"
     wait_until(
         lambda: (target / "both").exists() and (target / "both").read_text() == "stands in a", "the folder's state"
     )
-    assert not (target / "own").exists()
+    assert not (target / "own").exists() and not (target / "x.bak").exists()
+    imported = _said(machine, "a", "folder", "import-ignores", str(source), "--shared")
+    assert (imported["imported"], imported["to"]) == (1, ".p2pignore")
+    wait_until(lambda: (target / ".p2pignore").exists(), "the patterns reach b")
 
     assert _said(machine, "b", "folder", "type", str(target), "sendonly")["type"] == "sendonly"
     (source / "both").write_text("changed by a")

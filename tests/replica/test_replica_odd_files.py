@@ -15,6 +15,7 @@ import pytest
 from p2psync.index.paths import fold_key
 from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.replica.replica import Replica
+from p2psync.replica.scanner import look
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
 from tests.replica.test_replica_two_devices import two_devices
@@ -263,3 +264,5 @@ async def test_names_nobody_may_sync_are_named_and_the_rest_syncs(tmp_path: Path
         named = dict((await first.status()).problems)
         assert named.keys() == {".P2PSYNC", "nested/.p2psync", ".p2p\\u200bsync"}
         assert all("keeps for itself" in reason for reason in named.values())
+        look(first._context, [(b".P2PSYNC",), (b"nested", b".p2psync")])
+        assert dict((await first.status()).problems) == named, "what is in them is not named one by one"

@@ -25,6 +25,7 @@ def test_names_of_others_reach_the_screen_escaped(capsys: pytest.CaptureFixture[
     screen = ShapeScreen(as_json=False)
     trio.run(screen.say, {"label": "x\x1b[2J", "changes": [{"path": "a\x1bb", "difference": "added here"}]})
     trio.run(screen.say, {"label": "x\x1b[2J", "reverted": 1, "aside": "/r\x1b"})
+    trio.run(screen.say, {"label": "x\x1b[2J", "imported": 3, "to": ".p2pignore"})
     said = capsys.readouterr().out
     assert "\x1b" not in said and "added here" in said and "1 path given back" in said
 
