@@ -41,6 +41,8 @@ class Braking:
         with context.catalog.reading():
             heads = {state.feed: state.seq for state in context.catalog.feeds.states()}
             takers = {feed: count for feed, count in brake.takers() if feed != context.own_feed}
+            if not context.shape.type.writes:
+                takers = {}  # nothing is taken from this disk
             held = brake.held()
             if takers or held:
                 self._judge_takers(heads, takers, held)

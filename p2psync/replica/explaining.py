@@ -16,6 +16,7 @@ from p2psync.index.merge import decide
 from p2psync.index.paths import Path, is_internal, show
 from p2psync.index.records import iterate_chunks
 from p2psync.index.versions import Dot, Kind, Version
+from p2psync.planner.shaping import FolderType
 from p2psync.replica.context import Context, pack_subject
 from p2psync.replica.filesystem import Kind as DiskKind
 from p2psync.replica.filesystem import Stat
@@ -211,4 +212,26 @@ def _reasons(context: Context, path: Path) -> tuple[str, ...]:
         reason = placed.problem(above) or context.refused.get(above)
         if reason is not None:
             found.append(reason if depth == len(path) else f"{show(above)}: {reason}")
-    return tuple(found)
+    return (*found, *_left_alone(context, path))
+
+
+def _left_alone(context: Context, path: Path) -> list[str]:
+    """Why this disk differs from the folder on purpose."""
+    found, catalog, shape = list[str](), context.catalog, context.shape
+    row, wanted = catalog.placed.get(path), catalog.versions.wanted(path) if path else None
+    verdict = shape.verdict(path)
+    if shape.ignores(path, None if row is None else row.kind):
+        found.append(f"ignored by {verdict.rule}" if verdict.rule is not None else "ignored: it is an ignore file")
+    if (noted := catalog.local_changes.get(path)) is not None and not context.publishes:
+        found.append(
+            f"{noted.change.value} here, and nothing is published: p2psync folder revert takes the folder's state"
+        )
+    if not shape.type.writes and path and catalog.versions.is_needed(path):
+        found.append(
+            "differs because this folder is send-only here: p2psync folder override publishes what stands here"
+        )
+    if wanted is not None and wanted.kind is Kind.DELETED and row is not None and row.live and not verdict.ignored:
+        found += ["deleted by another device and kept, because this folder is an archive"] * (
+            shape.type is FolderType.ARCHIVE
+        )
+    return found

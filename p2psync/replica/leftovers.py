@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from p2psync.catalog.catalog import Catalog
 from p2psync.index.paths import Path
 from p2psync.planner.ignoring import Verdict
 from p2psync.replica.filesystem import Filesystem, Kind
@@ -51,3 +52,9 @@ def clear_deletable(shape: Shape, filesystem: Filesystem, directory: Path) -> bo
             filesystem.move_to_temp(path)
             filesystem.remove_temp(path)
     return True
+
+
+def waits_for_what_is_below(catalog: Catalog, shape: Shape, directory: Path) -> bool:
+    """Whether something placed below goes first, after which its deletion is tried again: not what stays wanted there."""
+    below = catalog.placed.below(directory)
+    return not catalog.versions.live_below(directory) and any(not shape.ignores(row.path, row.kind) for row in below)

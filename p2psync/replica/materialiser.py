@@ -23,7 +23,7 @@ from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Kind as DiskKind
 from p2psync.replica.filesystem import Stat, temp_path
 from p2psync.replica.keeping import VERSIONS, NotKept, keep_displaced
-from p2psync.replica.leftovers import clear_deletable
+from p2psync.replica.leftovers import clear_deletable, waits_for_what_is_below
 from p2psync.replica.scanner import KINDS, fingerprint_of
 
 _NEW_DIRECTORY_MODE = 0o755
@@ -363,19 +363,11 @@ class Materialiser:
             if clear_deletable(self._context.shape, self._context.filesystem, path):
                 self._context.filesystem.remove_directory(path)
                 return NOTHING
-            if self._waits_for_what_is_below(path):
+            if waits_for_what_is_below(self._context.catalog, self._context.shape, path):
                 raise FileNotFoundError(path) from None
             # Something here is not synced, or new: the scanner publishes the directory again rather than lose it.
             self._context.dirty.add(path[:-1])
         return NOTHING
-
-    def _waits_for_what_is_below(self, path: Path) -> bool:
-        """Whether something placed below goes first, after which this is tried again: not what stays wanted there."""
-        context = self._context
-        below = context.catalog.placed.below(path)
-        return not context.catalog.versions.live_below(path) and any(
-            not context.shape.ignores(row.path, row.kind) for row in below
-        )
 
     def _record(self, plan: Plan) -> Fingerprint | None:
         filesystem, base = self._context.filesystem, plan.base

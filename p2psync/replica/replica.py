@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path as FilePath
 
 import trio
@@ -27,11 +27,12 @@ from p2psync.index.versions import Dot
 from p2psync.replica.applying import Applying
 from p2psync.replica.collecting import Collecting
 from p2psync.replica.conflicts import Conflicts
-from p2psync.replica.context import ALL_LINKS, Context, Fetched, Signal
+from p2psync.replica.context import ALL_LINKS, Context, Signal
 from p2psync.replica.exchange import StoreExchange
 from p2psync.replica.explaining import Explained, explain
 from p2psync.replica.failures import only_failure
 from p2psync.replica.filesystem import Filesystem
+from p2psync.replica.folder_status import HELD, FolderStatus
 from p2psync.replica.founding import introduced
 from p2psync.replica.inotify import watch_tree
 from p2psync.replica.local_filesystem import LocalFilesystem
@@ -39,7 +40,7 @@ from p2psync.replica.marker import check_marker
 from p2psync.replica.peer_exchange import PeerExchange
 from p2psync.replica.publisher import EntryWriter
 from p2psync.replica.recovery import recover
-from p2psync.replica.reshaping import Reshaping, ShapeFigures
+from p2psync.replica.reshaping import Reshaping
 from p2psync.replica.restoring import Restoring
 from p2psync.replica.watcher import Skips, Watcher
 from p2psync.replica.watching import Watching
@@ -55,32 +56,6 @@ MakeFilesystem = Callable[[FilePath], Filesystem]
 MakeWatcher = Callable[[FilePath, Workers, Skips], AbstractAsyncContextManager[Watcher]]
 
 _STOPPED_RETRY_SECONDS = 5.0
-HELD = (
-    "another device deletes or rewrites so much that its changes are held: look at p2psync status, then either let them"
-    " through with p2psync folder accept or take them back with p2psync undo"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FolderStatus:
-    """What a user sees of a folder. Sizes in bytes; `stores` and `peers` say of each connected one whether it has our
-    heads, `fetched` how much content each source has given since the replica was opened."""
-
-    state: str
-    local_bytes: int
-    global_bytes: int
-    need_bytes: int
-    need_files: int
-    upload_bytes: int
-    conflicts: int
-    error: str | None
-    stores: dict[str, bool]
-    problems: list[tuple[str, str]] = field(default_factory=list)
-    peers: dict[str, bool] = field(default_factory=dict)
-    fetched: dict[str, Fetched] = field(default_factory=dict)
-    held: list[tuple[IdentityKey | None, Held]] = field(default_factory=list)
-    """Changes that the brake holds, with the device they are from."""
-    shape: ShapeFigures = field(default_factory=ShapeFigures)
 
 
 class Replica:

@@ -119,6 +119,12 @@ class Restoring:
         role = self._context.membership.role_of(self._context.device.identity_key)
         if role is None or RecordType.FILE not in MAY_WRITE[role]:
             raise UserError("a reader's changes are refused by the other devices: restore elsewhere with --to DIR")
+        folder = self._context.shape.type
+        if not (folder.publishes and folder.writes):
+            raise UserError(
+                f"this folder is {folder.value} here, and what is restored in place is published and written: restore"
+                " elsewhere with --to DIR, or on another device"
+            )
 
     # What is to stand where.
 

@@ -30,6 +30,7 @@ async def test_what_is_ignored_is_neither_published_nor_written(tmp_path: Path) 
         await converge(first, second)
         assert "other.o" not in a.tree() and "build/b" not in a.tree()
         assert b.tree()["other.o"][1] == b"object of b"
+        assert (await second.explain((b"other.o",))).reasons == ("ignored by .p2pignore, line 2: *.o",)
 
 
 async def test_a_file_that_becomes_ignored_stays_everywhere_and_follows_nobody(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from p2psync.index.membership import Role
 from p2psync.planner.shaping import FolderType
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Filesystem
+from p2psync.replica.folder_status import FolderStatus
 from p2psync.replica.reader import Content, read_content
 from p2psync.replica.replica import Replica
 from p2psync.replica.scanner import Looked, look
@@ -39,6 +40,10 @@ async def devices(home: Path, second: FolderType, role: Role = Role.WRITER) -> A
             yield a, b, first, other
 
 
+def idle(status: FolderStatus) -> bool:
+    return status.state == "idle"
+
+
 # Send-only.
 
 
@@ -55,11 +60,27 @@ async def test_a_send_only_folder_publishes_and_writes_nothing(tmp_path: Path) -
         (a.root / "deleted").unlink()
         await converge(first, second)
         assert b.tree() == before
-        status = await second.status()
+        status = await until(second, idle)
         assert (status.state, status.need_files, status.shape.differing) == ("idle", 0, 4)
+        assert "send-only" in (await second.explain((b"edited",))).reasons[0]
+        with pytest.raises(UserError, match="sendonly here"):
+            async for _ in second.past.undo([], 0):
+                pass
         b.write("own", b"3")
         await converge(first, second)
         assert a.tree()["own"][1] == b"3"
+
+
+async def test_a_send_only_folder_holds_nobody_however_much_he_deletes(tmp_path: Path) -> None:
+    async with devices(tmp_path, FolderType.SENDONLY) as (a, b, first, second):
+        for number in range(60):
+            b.write(f"file {number}", b"content" + bytes([number]))
+        await converge(first, second)
+        for number in range(60):
+            (a.root / f"file {number}").unlink()
+        await converge(first, second)
+        status = await until(second, idle)
+        assert (status.state, status.held, status.shape.differing, len(b.tree())) == ("idle", [], 60, 60)
 
 
 async def test_override_makes_the_folder_what_the_send_only_disk_shows(tmp_path: Path) -> None:
@@ -132,13 +153,14 @@ async def test_a_receive_only_folder_publishes_nothing_and_says_what_differs(tmp
         (b.root / "dir/x").chmod(0o700)
         await converge(first, second)
         assert a.tree() == before
-        status = await second.status()
+        status = await until(second, idle)
         assert (status.state, status.need_files, status.shape.local_changes) == ("idle", 0, 5)
+        assert "changed here" in (await second.explain((b"edited",))).reasons[0]
         a.write("edited", b"3")
         a.write("more", b"3")
         await converge(first, second)
         assert (b.tree()["edited"][1], b.tree()["more"][1]) == (b"2", b"3")
-        status = await second.status()
+        status = await until(second, idle)
         assert (status.state, status.need_files, status.shape.local_changes) == ("idle", 0, 5)
 
 
@@ -219,7 +241,7 @@ async def test_local_changes_outlive_a_restart_and_are_not_read_again(
             read.clear()
             await converge(first, second)
             assert read == []
-            status = await second.status()
+            status = await until(second, idle)
             assert (status.shape.type, status.shape.local_changes) == (FolderType.RECEIVEONLY, 1)
             assert a.tree() == {}
 
@@ -231,7 +253,7 @@ async def test_a_readers_changes_are_local_changes(tmp_path: Path) -> None:
         await converge(first, second)
         b.write("f", b"2")
         await converge(first, second)
-        status = await second.status()
+        status = await until(second, idle)
         assert a.tree()["f"][1] == b"1" and status.shape.local_changes == 1
         assert not (await first.status()).problems
         await second.reshaping.revert()
@@ -291,8 +313,9 @@ async def test_an_archive_keeps_what_others_delete_and_takes_what_they_write(tmp
         assert sorted(b.tree()) == ["dir", "dir/gone", "edited", "gone", "other", "renamed"]
         assert sorted(a.tree()) == ["edited", "other"]
         assert b.tree()["edited"][1] == b"2"
-        status = await second.status()
+        status = await until(second, idle)
         assert (status.state, status.need_files, status.shape.kept) == ("idle", 0, 3)
+        assert "archive" in (await second.explain((b"gone",))).reasons[0]
         b.write("own", b"3")
         await converge(first, second)
         assert a.tree()["own"][1] == b"3"

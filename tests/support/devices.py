@@ -17,8 +17,9 @@ from p2psync.ids import FolderId
 from p2psync.index.membership import Role, sign_newcomer
 from p2psync.net.workers import ThreadWorkers
 from p2psync.planner.shaping import FolderType
+from p2psync.replica.folder_status import FolderStatus
 from p2psync.replica.founding import adopt_folder, create_folder
-from p2psync.replica.replica import FolderStatus, Replica, open_replica
+from p2psync.replica.replica import Replica, open_replica
 from p2psync.seams import Clock, SystemClock, Workers
 from p2psync.store.interface import BlindStore
 
@@ -120,11 +121,11 @@ async def converge(*replicas: Replica, seconds: float = 30) -> None:
                 await replica.in_sync()
 
 
-async def until(replica: Replica, holds: Callable[[FolderStatus], bool], seconds: float = 30) -> None:
-    """Wait until a status satisfies `holds`, asked whenever something changed."""
+async def until(replica: Replica, holds: Callable[[FolderStatus], bool], seconds: float = 30) -> FolderStatus:
+    """Wait for a status that satisfies `holds`, asked whenever something changed."""
     with trio.fail_after(seconds):
         while True:
             seen = replica.changed.count
-            if holds(await replica.status()):
-                return
+            if holds(status := await replica.status()):
+                return status
             await replica.changed.wait(seen)
