@@ -17,7 +17,7 @@ import trio
 from p2psync.errors import AccessRefused, LinkLost, PeerError
 from p2psync.ids import AccessKey, NamespaceId
 from p2psync.limits import SPLICE_WAIT_SECONDS
-from p2psync.net.tls import READ_BYTES
+from p2psync.net.tls_stream import READ_BYTES
 from p2psync.wire.messages import SpliceSide
 
 SPLICES_MAX = 1_000

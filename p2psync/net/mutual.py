@@ -16,7 +16,8 @@ from cryptography import x509
 
 from p2psync.crypto.hashing import content_hash, equal
 from p2psync.errors import LinkLost, PeerError
-from p2psync.net.tls import ALPN, TlsStream, handshake, mutual_context
+from p2psync.net.tls import ALPN, handshake, mutual_context
+from p2psync.net.tls_stream import TlsStream
 
 
 def certificate_pin(certificate: bytes) -> bytes:
@@ -68,7 +69,7 @@ def _shown(stream: TlsStream, pins: Collection[bytes], who: str) -> bytes:
     """The pin of the certificate the other end showed and proved to own; PeerError unless it is one of `pins`."""
     if stream.selected_alpn_protocol() != ALPN:
         raise PeerError(f"{who} does not speak {ALPN}; one of the two programs is too old")
-    certificate = stream.getpeercert(binary_form=True)
+    certificate = stream.getpeercert()
     pin = certificate_pin(certificate or b"")
     if certificate is None or not any(equal(pin, each) for each in pins):
         raise PeerError(f"{who} is not the device it should be: its certificate does not match the pin")

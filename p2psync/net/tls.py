@@ -4,10 +4,8 @@ A relay shows a self-signed Ed25519 certificate made from its own key. The clien
 (there is no authority to ask) and compares the certificate's public key with the pin before it sends any application
 byte; without that comparison there is no trust at all. A `wss` URL names a web server that stands before the relay:
 there the system's trust store (or SSL_CERT_FILE) vouches for the host name, and for nothing more. No tickets, no
-resumption, no older version. This module does not know what is said over the stream, only which carrier was agreed on.
-
-Trio's SSLStream reads its transport in small pieces; `_WideReads` lets it refill 256 KiB at once, and readers should
-ask for at most 64 KiB (measured: 1.4 GB/s so, 0.4–0.7 with the defaults or with larger reads).
+resumption, no older version. This module does not know what is said over the stream, only which carrier was agreed on;
+how bytes go through a connection that is trusted is `tls_stream.py`'s, which reads OpenSSL's errors too.
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from p2psync.errors import LinkLost, PeerError
 from p2psync.ids import RelayKey
+from p2psync.net.tls_stream import TlsStream
 from p2psync.net.urls import RelayUrl, pin_of
 from p2psync.seams import Randomness
 
@@ -34,8 +33,6 @@ ALPN = "p2psync/1"
 """Raw frames."""
 HTTP_ALPN = "http/1.1"
 """WebSocket, and the relay's page."""
-REFILL_BYTES = 256 * 1024
-READ_BYTES = 64 * 1024
 
 NOT_BEFORE = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 NOT_AFTER = datetime.datetime(2120, 1, 1, tzinfo=datetime.UTC)
@@ -43,28 +40,6 @@ NOT_AFTER = datetime.datetime(2120, 1, 1, tzinfo=datetime.UTC)
 
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME, for which Python has no name: a pinned certificate is good whatever this clock says."""
-
-TlsStream = trio.SSLStream[trio.abc.Stream]
-
-
-class _WideReads(trio.abc.Stream):
-    """A transport whose reads are 256 KiB whatever was asked for."""
-
-    def __init__(self, inner: trio.abc.Stream) -> None:
-        self._inner = inner
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._inner.receive_some(REFILL_BYTES)
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._inner.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._inner.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
 
 TlsContext = ssl.SSLContext
 """The type's name for those who only pass a context on."""
@@ -161,14 +136,12 @@ def _load_identity(context: ssl.SSLContext, seed: bytes, certificate: bytes) -> 
 
 async def open_client(transport: trio.abc.Stream, url: RelayUrl) -> tuple[TlsStream, RelayKey]:
     """TLS to the relay of `url`, its key compared with the pin. PeerError if it is another, LinkLost if TLS fails."""
-    stream: TlsStream = trio.SSLStream(
-        _WideReads(transport), client_context(), server_hostname=None, https_compatible=True
-    )
+    stream = TlsStream(transport, client_context())
     try:
-        await stream.do_handshake()
+        await stream.handshake()
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise LinkLost(f"{url.place} did not complete TLS: {_reason(error)}") from error
-    key = _leaf_key(stream.getpeercert(binary_form=True))
+    key = _leaf_key(stream.getpeercert())
     if key is None or pin_of(key) != url.pin:
         raise PeerError(f"{url.place} is not the relay this address names: its key does not match the pin in the URL")
     if stream.selected_alpn_protocol() != ALPN:
@@ -178,11 +151,9 @@ async def open_client(transport: trio.abc.Stream, url: RelayUrl) -> tuple[TlsStr
 
 async def open_web_client(transport: trio.abc.Stream, url: RelayUrl) -> TlsStream:
     """TLS to the web server of a `wss` URL. LinkLost says why it is not to be trusted or does not answer."""
-    stream: TlsStream = trio.SSLStream(
-        _WideReads(transport), web_context(), server_hostname=url.host, https_compatible=True
-    )
+    stream = TlsStream(transport, web_context(), server_hostname=url.host)
     try:
-        await stream.do_handshake()
+        await stream.handshake()
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise LinkLost(f"{url.place} did not complete TLS: {_reason(error)}") from error
     if stream.selected_alpn_protocol() not in (HTTP_ALPN, None):
@@ -195,9 +166,9 @@ async def open_server(transport: trio.abc.Stream, context: ssl.SSLContext) -> tu
 
     A reverse proxy (nginx) names no protocol towards the server behind it; a device always does.
     """
-    stream: TlsStream = trio.SSLStream(_WideReads(transport), context, server_side=True, https_compatible=True)
+    stream = TlsStream(transport, context, server_side=True)
     try:
-        await stream.do_handshake()
+        await stream.handshake()
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise LinkLost(f"a client did not complete TLS: {_reason(error)}") from error
     chosen = stream.selected_alpn_protocol()
@@ -206,11 +177,9 @@ async def open_server(transport: trio.abc.Stream, context: ssl.SSLContext) -> tu
 
 async def handshake(transport: trio.abc.Stream, context: ssl.SSLContext, *, server_side: bool, who: str) -> TlsStream:
     """TLS over `transport` with wide reads; LinkLost when it fails, `who` naming the other end."""
-    stream: TlsStream = trio.SSLStream(
-        _WideReads(transport), context, server_hostname=None, server_side=server_side, https_compatible=True
-    )
+    stream = TlsStream(transport, context, server_side=server_side)
     try:
-        await stream.do_handshake()
+        await stream.handshake()
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise LinkLost(f"{who} did not complete TLS: {_reason(error)}") from error
     return stream

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import trio
 
 from p2psync.errors import LinkLost, P2psyncError, PeerError
-from p2psync.net.tls import READ_BYTES
+from p2psync.net.wide import receive_into
 from p2psync.session.lanes import Ahead, Lane, Window
 from p2psync.session.outbox import Outbox
 from p2psync.wire.conversation import Conversation, Speaker, State
@@ -26,6 +26,8 @@ DEAD_SECONDS = 45
 PROBE_SECONDS = 5
 """What the other end has for a sign of life when there is reason to doubt the link."""
 FAREWELL_SECONDS = 2
+READ_BYTES = 16 * 1024
+"""Read at once where a frame begins: one TLS record. The rest of a large body is read to where it belongs."""
 
 Receive = Callable[[AnyMessage, bytes | bytearray], None]
 
@@ -41,6 +43,7 @@ class Link:
         self.conversation = conversation or Conversation(me)
         self.outbox = Outbox(stream, self.conversation)
         self._windows = {lane: Window() for lane in Lane}
+        self._scratch = memoryview(bytearray(READ_BYTES))
         self._heard_at = trio.current_time()
         self._answer_due: float | None = None
         self._probed = trio.Event()
@@ -141,14 +144,19 @@ class Link:
             await self._read()
 
     async def _read(self) -> None:
+        frames = self.conversation.frames
+        room = frames.room()
         try:
-            data = await self._stream.receive_some(READ_BYTES)
+            count = await receive_into(self._stream, self._scratch if room is None else room)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise LinkLost(f"the link to {self._peer} broke") from None
-        if not data:
+        if not count:
             raise LinkLost(f"{self._peer} closed the link")
         self._heard_at, self._answer_due = trio.current_time(), None
-        self.conversation.receive_data(data)
+        if room is None:
+            frames.receive_data(bytes(self._scratch[:count]))
+        else:
+            frames.filled(count)
 
     def _sort(self, receive: Receive, message: AnyMessage, body: bytes | bytearray) -> None:
         match message:

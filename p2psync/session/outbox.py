@@ -13,6 +13,7 @@ import trio
 
 from p2psync.errors import PeerError
 from p2psync.limits import FRAME_BODY_MAX
+from p2psync.net.wide import send_buffers
 from p2psync.session.lanes import Lane
 from p2psync.wire.conversation import Conversation
 from p2psync.wire.frames import Buffer
@@ -31,7 +32,8 @@ class _Queue:
     __slots__ = ("credit", "frames", "funded", "room", "turn")
 
     def __init__(self) -> None:
-        self.frames: deque[tuple[int, int, bytes]] = deque()
+        self.frames: deque[tuple[int, int, list[Buffer]]] = deque()
+        """(request, bytes of body, the frame's buffers)."""
         self.credit = 0
         self.funded = trio.lowlevel.ParkingLot()
         self.room = trio.lowlevel.ParkingLot()
@@ -111,7 +113,7 @@ class Outbox:
             body = slices.take(size)
             last = ends and not slices.left
             message = Urgent(request=request, last=last) if lane is Lane.URGENT else Bulk(request=request, last=last)
-            queue.frames.append((request, size, b"".join((self._conversation.send(message, size), *body))))
+            queue.frames.append((request, size, [self._conversation.send(message, size), *body]))
             self._work.unpark_all()
 
     def forget(self, request: int) -> None:
@@ -141,7 +143,7 @@ class Outbox:
             if not batch:
                 await self._work.park()
                 continue
-            await self._stream.send_all(batch[0] if len(batch) == 1 else b"".join(batch))
+            await send_buffers(self._stream, batch)
             self.sent_at = trio.current_time()
 
     async def flush(self) -> None:
@@ -151,8 +153,9 @@ class Outbox:
         self._message_bytes = 0
         await self._stream.send_all(data)
 
-    def _next_batch(self) -> list[bytes]:
-        batch, size = [], 0
+    def _next_batch(self) -> list[Buffer]:
+        batch: list[Buffer] = []
+        size = 0
         while self._messages and size < COALESCE_BYTES:
             data = self._messages.popleft()
             batch.append(data)
@@ -161,8 +164,8 @@ class Outbox:
         self._drained.unpark_all()
         for queue in self._lanes.values():
             if queue.frames and size < COALESCE_BYTES:
-                _, _, data = queue.frames.popleft()
-                batch.append(data)
-                size += len(data)
+                _, count, buffers = queue.frames.popleft()
+                batch += buffers
+                size += count
                 queue.room.unpark_all()
         return batch

@@ -17,6 +17,9 @@ from p2psync.limits import FRAME_BODY_MAX, FRAME_HEADER_MAX
 LENGTHS_BYTES = 6
 """The two length fields together."""
 
+ROOM_LEAST = 4 * 1024
+"""Less than this is read together with what follows it."""
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -55,6 +58,18 @@ class FrameReader:
         """Take bytes as they arrived; they are not copied until they are cut up."""
         if len(data):
             self._incoming.append(memoryview(data))
+
+    def room(self) -> memoryview | None:
+        """Where the rest of a body may be read to directly; None when so little is missing that it does not pay.
+
+        Whoever writes there says so with `filled` before anything else.
+        """
+        missing = len(self._target) - self._filled
+        return self._view[self._filled :] if missing >= ROOM_LEAST and not self._incoming else None
+
+    def filled(self, count: int) -> None:
+        """`count` bytes were written to the start of `room`."""
+        self._filled += count
 
     def next_event(self) -> Frame | None:
         """The next whole frame, or None when more data is needed. PeerError on lengths out of bounds."""

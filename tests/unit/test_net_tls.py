@@ -10,6 +10,8 @@ import pytest
 import trio
 import trio.testing
 from cryptography import x509
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from p2psync.crypto.signing import SigningKey
 from p2psync.errors import LinkLost, PeerError, UserError
@@ -17,7 +19,9 @@ from p2psync.ids import RelayKey
 from p2psync.net import tls
 from p2psync.net.counting import CountedStream
 from p2psync.net.network import TcpNetwork, bound_port
+from p2psync.net.tls_stream import TlsStream
 from p2psync.net.urls import RelayUrl, parse_relay_url, pin_of
+from p2psync.net.wide import receive_into, send_buffers
 from tests.support.links import PIPE_BYTES, MemoryNetwork, SeededRandomness
 
 SEED = b"s" * 32
@@ -63,22 +67,6 @@ async def test_the_memory_network_keeps_trios_stream_contract() -> None:
     await trio.testing.check_half_closeable_stream(memory_pair, clogged_pair)
 
 
-async def test_wide_reads_keep_trios_stream_contract() -> None:
-    async def pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
-        near, far = await memory_pair()
-        return tls._WideReads(near), tls._WideReads(far)
-
-    # A wide read ignores how much was asked for, which is its purpose; sizes aside it is an ordinary stream.
-    near, far = await pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(near.send_all, b"x" * 50_000)
-        assert await far.receive_some(1) == b"x" * 50_000
-    await near.aclose()
-    assert await far.receive_some(1) == b""
-    with pytest.raises(trio.ClosedResourceError):
-        await near.receive_some(1)
-
-
 async def test_counted_streams_keep_trios_stream_contract() -> None:
     async def pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
         near, far = await memory_pair()
@@ -95,6 +83,69 @@ async def test_counted_streams_keep_trios_stream_contract() -> None:
 
 async def test_tls_streams_keep_trios_stream_contract() -> None:
     await trio.testing.check_two_way_stream(tls_pair, None)
+
+
+@given(st.lists(st.integers(0, 300_000), max_size=8), st.integers(1, 300_000))
+@settings(max_examples=25, deadline=None)
+def test_buffers_of_any_size_arrive_as_one_stream_of_bytes(sizes: list[int], room: int) -> None:
+    buffers = [bytes([65 + place]) * size for place, size in enumerate(sizes)]
+    got = bytearray()
+
+    async def check() -> None:
+        near, far = await tls_pair()
+
+        async def send() -> None:
+            await send_buffers(near, buffers)
+            await near.aclose()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            place = memoryview(bytearray(room))
+            while count := await receive_into(far, place):
+                got.extend(place[:count])
+
+    trio.run(check)
+    assert bytes(got) == b"".join(buffers)
+
+
+async def test_bytes_altered_on_the_way_are_never_given_out() -> None:
+    near, far = await memory_pair()
+
+    class Tampering(trio.abc.Stream):
+        """Passes everything on; once `armed`, turns over the last bit of what it is given to send."""
+
+        armed = False
+
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            data = bytes(data)
+            await far.send_all(data[:-1] + bytes([data[-1] ^ 1]) if self.armed else data)
+
+        async def wait_send_all_might_not_block(self) -> None:
+            await far.wait_send_all_might_not_block()
+
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            return await far.receive_some(max_bytes)
+
+        async def aclose(self) -> None:
+            await far.aclose()
+
+    wire, found = Tampering(), []
+
+    async def serve() -> None:
+        found.append((await tls.open_server(wire, server_context()))[0])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        client, _ = await tls.open_client(near, URL)
+    await found[0].send_all(b"good")
+    wire.armed = True
+    await found[0].send_all(b"evil")
+    assert await client.receive_some() == b"good"
+    for _ in range(2):
+        with pytest.raises(trio.BrokenResourceError):
+            await client.receive_some()
+    with pytest.raises(trio.BrokenResourceError):
+        await client.send_all(b"anything")
 
 
 async def test_another_relays_key_is_refused_before_any_application_byte() -> None:
@@ -165,8 +216,8 @@ async def test_tls_1_2_is_refused() -> None:
 
 async def test_sessions_cannot_be_resumed() -> None:
     client, _ = await tls_pair()
-    assert isinstance(client, trio.SSLStream)
-    session = client.session  # type: ignore[attr-defined]
+    assert isinstance(client, TlsStream)
+    session = client._tls.session
     assert session is None or not session.has_ticket
 
 
