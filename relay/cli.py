@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 
 from p2psync.errors import P2psyncError, UsageError
+from p2psync.net.memory import give_back_now_and_then
 from p2psync.net.network import TcpNetwork
 from p2psync.net.urls import DEFAULT_PORT, RelayUrl, parse_relay_url
 from p2psync.net.workers import ThreadWorkers
@@ -148,6 +149,7 @@ async def _serve_until_signal(settings: Settings, as_json: bool) -> None:
                     _print_running(running, as_json)
 
             nursery.start_soon(serve_and_print)
+            nursery.start_soon(give_back_now_and_then)
             async for _ in signals:
                 nursery.cancel_scope.cancel()
                 break

@@ -15,6 +15,7 @@ import trio
 from p2psync.cli.options import PeerOptions
 from p2psync.cli.progress import follow
 from p2psync.cli.screen import Screen
+from p2psync.net.memory import give_back_now_and_then
 from p2psync.node.commands import perform
 from p2psync.node.control import Console, Json, NoPeer, request_peer, serve_control
 from p2psync.node.home import Home, HomeBusy
@@ -91,6 +92,7 @@ async def run_peer(home: Home, options: PeerOptions, work: Work, screen: Screen,
             await perform(peer, request, console)
 
         await nursery.start(serve_control, home.control_socket, serve_request)
+        nursery.start_soon(give_back_now_and_then)
         await resume_pairings(peer)
         if stay and not options.json:
             nursery.start_soon(follow, peer, screen)

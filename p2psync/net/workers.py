@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import trio
 
+from p2psync.net.memory import keep_freed_buffers
+
 T = TypeVar("T")
 
 
@@ -14,6 +16,7 @@ class ThreadWorkers:
     """Runs functions in threads, at most `limit` at once (2 cores want few; blocking disks want some)."""
 
     def __init__(self, limit: int = 8) -> None:
+        keep_freed_buffers()
         self._limiter = trio.CapacityLimiter(limit)
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
