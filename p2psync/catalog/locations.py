@@ -94,9 +94,12 @@ class Locations:
     def known(self, chunk: ChunkId) -> bool:
         """Whether some pack, entry or queued upload covers the chunk already."""
         return bool(
-            self._db.scalar("SELECT 1 FROM location WHERE prefix = ? LIMIT 1", (prefix(chunk),))
-            or self._db.scalar("SELECT 1 FROM inline_chunk WHERE chunk = ?", (chunk,))
-            or self._db.scalar("SELECT 1 FROM upload WHERE chunk = ?", (chunk,))
+            self._db.scalar(
+                "SELECT EXISTS (SELECT 1 FROM location WHERE prefix = ?1)"
+                " OR EXISTS (SELECT 1 FROM inline_chunk WHERE chunk = ?2)"
+                " OR EXISTS (SELECT 1 FROM upload WHERE chunk = ?2)",
+                (prefix(chunk), chunk),
+            )
         )
 
     def is_local(self, chunk: ChunkId) -> bool:

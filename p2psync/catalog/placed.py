@@ -70,10 +70,13 @@ class PlacedFiles:
             last = batch[-1][0]
             yield from (path_of(directory, name) for _, directory, name in batch)
 
-    def put(self, placed: Placed, rows: bytes | None = None) -> None:
-        """Write a row; `rows` is the file's full chunk list when `placed.content` carries only a list of lists."""
+    def put(self, placed: Placed, rows: bytes | None = None, *, new: bool = False) -> None:
+        """Write a row; `rows` is the file's full chunk list when `placed.content` carries only a list of lists.
+
+        `new`: the caller has seen in this transaction that the path has no row.
+        """
         place = columns(placed.path)
-        old = self._db.query_one("SELECT id, content FROM placed WHERE dir = ? AND name = ?", place)
+        old = None if new else self._db.query_one("SELECT id, content FROM placed WHERE dir = ? AND name = ?", place)
         values = placed_row(placed)
         if old is None:
             number = self._db.scalar(f"INSERT INTO placed ({PLACED_COLUMNS}) VALUES ({_MARKS}) RETURNING id", values)

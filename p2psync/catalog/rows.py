@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from p2psync.crypto.hashing import content_hash
-from p2psync.encoding import decode, encode
+from p2psync.encoding import decode_own, encode
 from p2psync.ids import ChunkId, FeedId, RecordHash
 from p2psync.index.paths import Path, join, split
 from p2psync.index.versions import NO_CONTENT, Content, Dot, Kind, Vector, Version
-
-_BLOB_MAX = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ def encode_vector(vector: Vector) -> bytes:
 
 
 def decode_vector(data: bytes) -> Vector:
-    return {FeedId(feed): seq for feed, seq in decode(data, _BLOB_MAX)}
+    return {FeedId(feed): seq for feed, seq in decode_own(data)}
 
 
 def encode_content(content: Content) -> bytes | None:
@@ -92,7 +90,7 @@ def encode_content(content: Content) -> bytes | None:
 def decode_content(data: bytes | None) -> Content:
     if data is None:
         return NO_CONTENT
-    generation, parameters, depth, chunks = decode(data, _BLOB_MAX)
+    generation, parameters, depth, chunks = decode_own(data)
     return Content(generation=generation, parameters=parameters, depth=depth, chunks=chunks)
 
 
@@ -140,4 +138,4 @@ def encode_placed(placed: Placed | None) -> bytes | None:
 
 
 def decode_placed(data: bytes | None) -> Placed | None:
-    return None if data is None else placed_of(decode(data, _BLOB_MAX))
+    return None if data is None else placed_of(decode_own(data))

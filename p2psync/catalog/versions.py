@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from p2psync.catalog.placed import PlacedFiles
 from p2psync.catalog.rows import Placed, columns, decode_vector, encode_vector, path_of, prefix
@@ -19,6 +20,15 @@ from p2psync.index.paths import Path
 from p2psync.index.records import decode_version
 from p2psync.index.versions import Dot, Kind, Vector, Version
 from p2psync.store.sqlite import Database
+
+_SMALL_RECORD = 1024
+_read_small = lru_cache(maxsize=2048)(decode_version)
+
+
+def read_version(data: bytes, dot: Dot) -> Version:
+    """`decode_version`, remembering small records: each is read several times on its way (taken in, merged, planned
+    for), and a few MiB spare most of that. Nobody changes a version."""
+    return _read_small(data, dot) if len(data) <= _SMALL_RECORD else decode_version(data, dot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class Versions:
 
     def frontier(self, path: Path) -> list[Version]:
         rows = self._db.query("SELECT feed, seq, idx, data FROM version WHERE dir = ? AND name = ?", columns(path))
-        return [decode_version(data, Dot(FeedId(feed), seq, index)) for feed, seq, index, data in rows]
+        return [read_version(data, Dot(FeedId(feed), seq, index)) for feed, seq, index, data in rows]
 
     def version(self, path: Path, dot: Dot) -> Version | None:
         """The version with this dot, if it is in the frontier of its path."""
@@ -62,14 +72,18 @@ class Versions:
             "SELECT data FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
             (*columns(path), dot.feed, dot.seq),
         )
-        return None if row is None else decode_version(row[0], dot)
+        return None if row is None else read_version(row[0], dot)
 
     def of_feed(self, path: Path, feed: FeedId) -> Version | None:
         """This feed's version in the frontier of a path; there is at most one, since a later one covers it."""
         row = self._db.query_one(
             "SELECT seq, idx, data FROM version WHERE dir = ? AND name = ? AND feed = ?", (*columns(path), feed)
         )
-        return None if row is None else decode_version(row[2], Dot(feed, row[0], row[1]))
+        return None if row is None else read_version(row[2], Dot(feed, row[0], row[1]))
+
+    def has_copies(self) -> bool:
+        """Whether any derived conflict copy stands in this folder: mostly there is none, and much need not be asked."""
+        return self._db.scalar("SELECT 1 FROM wanted WHERE source_dir IS NOT NULL LIMIT 1") is not None
 
     def losers(self, path: Path) -> list[Version]:
         """The versions of a path that stand as derived conflict copies beside it now."""
@@ -134,10 +148,11 @@ class Versions:
         and of arrival does not matter.
         """
         outcomes: dict[Path, Outcome | None] = {}
+        copies = self.has_copies()
         for path in paths:
             frontier = self.frontier(path)
             if frontier:
-                before = self.wanted(path)
+                before = self.wanted(path) if copies else None
                 if before is not None and before.source is not None:
                     outcomes.setdefault(before.source)
                 outcome = outcomes[path] = decide(frontier)
@@ -147,7 +162,8 @@ class Versions:
         self._settled_at = set()
         for path, known in outcomes.items():
             if known is not None:
-                self._refresh_copies(path, known)
+                if copies or known.losers:
+                    self._refresh_copies(path, known)
             elif frontier := self.frontier(path):
                 self._refresh_copies(path, decide(frontier))
 
@@ -178,6 +194,10 @@ class Versions:
         return held is not None and held.source != source
 
     def _set_wanted(self, path: Path, version: Version, vector: Vector, source: Path | None) -> None:
+        wanted = Wanted(
+            path, version.dot, version.kind, version.size, vector, source,
+            ChunkId(version.content.chunks[:32]) if version.content.chunks else None,
+        )  # fmt: skip
         self._db.execute(
             "INSERT INTO wanted (dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name, chunk)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (dir, name) DO UPDATE SET feed = excluded.feed,"
@@ -185,11 +205,10 @@ class Versions:
             " vector = excluded.vector, source_dir = excluded.source_dir, source_name = excluded.source_name",
             (
                 *columns(path), version.dot.feed, version.dot.seq, version.dot.index, version.kind, version.size,
-                encode_vector(vector), *(columns(source) if source is not None else (None, None)),
-                version.content.chunks[:32] or None,
+                encode_vector(vector), *(columns(source) if source is not None else (None, None)), wanted.chunk,
             ),
         )  # fmt: skip
-        self.check_need(path)
+        self.note_need(path, wanted, self._placed.get(path))
 
     # What is wanted, and what follows for the disk.
 
@@ -213,7 +232,10 @@ class Versions:
 
     def check_need(self, path: Path) -> None:
         """Queue the path if the disk does not hold what is wanted; take it off the queue if it does."""
-        wanted, placed = self.wanted(path), self._placed.get(path)
+        self.note_need(path, self.wanted(path), self._placed.get(path))
+
+    def note_need(self, path: Path, wanted: Wanted | None, placed: Placed | None) -> None:
+        """`check_need` for whoever has just read or written both rows in this transaction."""
         live = wanted is not None and wanted.kind is not Kind.DELETED
         if wanted is None or not live:
             needed = placed is not None and (placed.live or (wanted is not None and placed.dot != wanted.dot))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from p2psync.catalog.feeds import FeedState
 from p2psync.catalog.locations import CLAIMED
+from p2psync.catalog.versions import read_version
 from p2psync.errors import IntegrityError, P2psyncError, PeerError
 from p2psync.ids import ZERO_HASH, FeedId, IdentityKey
 from p2psync.index.body import Body, decode_body
@@ -32,7 +33,6 @@ from p2psync.index.records import (
     UnknownRecord,
     decode_inline,
     decode_pack,
-    decode_version,
     record_hash,
     record_type,
 )
@@ -161,7 +161,7 @@ class Staged:
     def take(self, number: int, index: int, data: bytes) -> None:
         match number:
             case RecordType.FILE | RecordType.TOMBSTONE:
-                self._take_version(decode_version(data, Dot(self._entry.feed, self._entry.seq, index)), data)
+                self._take_version(read_version(data, Dot(self._entry.feed, self._entry.seq, index)), data)
             case RecordType.CHUNK:
                 chunk = decode_inline(data)
                 generation = self._context.secrets.generations.get(chunk.generation)

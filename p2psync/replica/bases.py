@@ -16,9 +16,9 @@ from p2psync.index.paths import Path
 from p2psync.index.records import iterate_chunks
 from p2psync.index.versions import Content, Kind, Version
 from p2psync.limits import BASE_MAX
+from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
 from p2psync.replica.keeping import read_kept
-from p2psync.replica.publisher import file_rows
 from p2psync.replica.serving import find_chunk
 from p2psync.vault.secrets import Generation
 from p2psync.wire.peer_bodies import WantedChunk

@@ -17,10 +17,10 @@ from p2psync.index.paths import Path, is_internal, show
 from p2psync.index.records import iterate_chunks
 from p2psync.index.versions import Dot, Kind, Version
 from p2psync.planner.shaping import FolderType
+from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context, pack_subject
 from p2psync.replica.filesystem import Kind as DiskKind
 from p2psync.replica.filesystem import Stat
-from p2psync.replica.publisher import file_rows
 from p2psync.replica.scanner import KINDS, fingerprint_of
 
 _CHUNKS_MOST = 100_000

@@ -17,8 +17,8 @@ from p2psync.index.body import Body, decode_body
 from p2psync.index.paths import Path
 from p2psync.index.records import decode_version, iterate_chunks
 from p2psync.index.versions import Dot, Kind, Origin, Version
+from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
-from p2psync.replica.publisher import file_rows
 from p2psync.sealed.entry import parse
 from p2psync.vault.entry import open_entry
 

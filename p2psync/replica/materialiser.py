@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from p2psync.catalog.intents import DELETE, MOVE, WRITE, Intent
 from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
+from p2psync.catalog.versions import Wanted
 from p2psync.errors import StorageError
 from p2psync.ids import ChunkId, RecordHash
 from p2psync.index.paths import Path
@@ -228,7 +229,8 @@ class Materialiser:
     def _carry_out(self, plan: Plan) -> bool:
         """One plan under the tree lock. What does not fit any more is left to the scanner."""
         context = self._context
-        if not self._still_valid(plan):
+        wanted = context.catalog.versions.wanted(plan.path)
+        if not self._still_valid(plan, wanted):
             return False
         try:
             seen = self._act(plan)
@@ -252,15 +254,14 @@ class Materialiser:
                 # Not yet as wanted, and with an empty vector the catalog keeps saying so, until `finish` is through.
                 self._restricted.append((plan.path, row))
                 row = replace(row, mode=row.mode | 0o700, vector={})
-            context.catalog.placed.put(row, plan.rows or None)
-        context.catalog.versions.check_need(plan.path)
+            context.catalog.placed.put(row, plan.rows or None, new=plan.base is None)
+        context.catalog.versions.note_need(plan.path, wanted, row)
         self._unsynced.add(plan.path if plan.step in _META_STEPS else plan.path[:-1])
         context.temps.discard(plan.path)
         return True
 
-    def _still_valid(self, plan: Plan) -> bool:
-        """Whether catalog and disk are as they were when the plan was made."""
-        wanted = self._context.catalog.versions.wanted(plan.path)
+    def _still_valid(self, plan: Plan, wanted: Wanted | None) -> bool:
+        """Whether the catalog is as it was when the plan was made."""
         if (wanted.dot if wanted is not None else None) != plan.dot:
             return False
         if wanted is not None and wanted.vector != plan.vector:

@@ -35,7 +35,7 @@ def _note(context: Context, units: Sequence[Unit]) -> Committed:
             if not still_holds(context, change):
                 result.stale += 1
                 context.dirty.add(change.path[:-1])
-            elif adopt(context, change):
+            elif adopt(context, change, context.catalog.versions.wanted(change.path)):
                 changes.forget(change.path)
                 result.adopted += 1
             elif change.kind is Kind.DELETED:

@@ -12,8 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
-from p2psync.chunking.chunker import Chunker, Parameters
-from p2psync.errors import PeerError
+from p2psync.catalog.versions import Wanted
 from p2psync.ids import ChunkId, IdentityKey, Plaintext, RecordHash
 from p2psync.index.body import ALL_HEADS_EVERY, Body, FeedHead, encode_body
 from p2psync.index.paths import Path
@@ -25,8 +24,9 @@ from p2psync.index.records import (
     iterate_chunks,
     record_hash,
 )
-from p2psync.index.versions import Content, Dot, Kind, Origin, Vector, Version, join_vectors
+from p2psync.index.versions import NO_CONTENT, Content, Dot, Kind, Origin, Vector, Version, join_vectors
 from p2psync.limits import CHUNK_LIST_INLINE, ENTRY_BODY_MAX, INLINE_MAX
+from p2psync.replica.chunk_lists import content_of, file_rows
 from p2psync.replica.context import Context
 from p2psync.vault.entry import seal_entry
 
@@ -80,33 +80,42 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
     with context.tree, context.catalog.transaction():
         writer = EntryWriter(context, {change.path for unit in units for change in unit})
         fresh = _new_chunks(context, units)
+        queued: list[tuple[ChunkId, int]] = []
         inline = sum(size for _, size in fresh.values()) <= INLINE_MAX and all(plain for plain, _ in fresh.values())
         for unit in units:
             if not all(still_holds(context, change) for change in unit):
                 result.stale += 1
                 context.dirty |= {change.path[:-1] for change in unit}
                 continue
-            remaining = [change for change in unit if not adopt(context, change)]
+            remaining = [
+                (change, wanted)
+                for change, wanted in ((change, context.catalog.versions.wanted(change.path)) for change in unit)
+                if not adopt(context, change, wanted)
+            ]
             result.adopted += len(unit) - len(remaining)
             if remaining:
-                writer.begin_unit(sum(room_of(context, change, inline) for change in remaining))
-            for change in remaining:
+                writer.begin_unit(sum(room_of(context, change, wanted, inline) for change, wanted in remaining))
+            for change, wanted in remaining:
                 chunks = _chunks_to_send(change, fresh)
                 if not inline:
-                    context.catalog.locations.queue_upload((chunk, size) for chunk, _, size in chunks)
-                    result.queued_bytes += sum(size for _, _, size in chunks)
-                writer.add_version(change, [(chunk, plain) for chunk, plain, _ in chunks if plain] if inline else [])
+                    queued += [(chunk, size) for chunk, _, size in chunks]
+                writer.add_version(
+                    change, wanted, [(chunk, plain) for chunk, plain, _ in chunks if plain] if inline else []
+                )
                 result.versions += 1
         writer.flush()
+        context.catalog.locations.queue_upload(queued)
+        result.queued_bytes = sum(size for _, size in queued)
     return result
 
 
-def _losers_kept(context: Context, change: LocalChange) -> list[Version]:
+def _losers_kept(context: Context, change: LocalChange, wanted: Wanted | None) -> list[Version]:
     """Conflict copies that get names of their own because the path they hang on changes under the user's hands.
 
-    Else the new version would compete with the losers again, and one of them could take the winner's name.
+    Else the new version would compete with the losers again, and one of them could take the winner's name. A path where
+    nothing is wanted has had no version yet.
     """
-    return context.catalog.versions.losers(change.path)[:_KEPT_MAX]
+    return context.catalog.versions.losers(change.path)[:_KEPT_MAX] if wanted is not None else []
 
 
 def claim_directories(context: Context, paths: Collection[Path]) -> int:
@@ -129,13 +138,14 @@ def claim_directories(context: Context, paths: Collection[Path]) -> int:
     return claimed
 
 
-def room_of(context: Context, change: LocalChange, inline: bool) -> int:
+def room_of(context: Context, change: LocalChange, wanted: Wanted | None, inline: bool) -> int:
     """At most the bytes of the records a change makes: its own, conflict copies kept, and its content."""
     vector = len(change.base.vector) + 2 if change.base is not None else 1
     one = 2 * sum(len(name) + 4 for name in change.path) + vector * _VECTOR_ROW + _RECORD_FIELDS
     rows = min(len(change.rows), CHUNK_LIST_INLINE * CHUNK_ROW)
     kept = sum(
-        len(loser.content.chunks) + len(loser.vector) * _VECTOR_ROW + one for loser in _losers_kept(context, change)
+        len(loser.content.chunks) + len(loser.vector) * _VECTOR_ROW + one
+        for loser in _losers_kept(context, change, wanted)
     )
     return 2 * (one + rows) + kept + (len(change.inline or b"") if inline else 0)
 
@@ -176,14 +186,13 @@ def _chunks_to_send(
     return found
 
 
-def adopt(context: Context, change: LocalChange) -> bool:
+def adopt(context: Context, change: LocalChange, wanted: Wanted | None) -> bool:
     """If the folder already wants the content the disk shows, take the folder's version over without publishing.
 
     A file the folder never placed here also takes the folder's mode and time; where something was placed before, other
     mode or time is the user's change and is published.
     """
     versions = context.catalog.versions
-    wanted = versions.wanted(change.path)
     if wanted is None or wanted.kind is not change.kind:
         return False
     version = versions.wanted_version(wanted)
@@ -205,21 +214,6 @@ def adopt(context: Context, change: LocalChange) -> bool:
     )  # fmt: skip
     versions.check_need(change.path)
     return True
-
-
-def file_rows(context: Context, version: Version) -> bytes | None:
-    """A file version's full chunk list; None while parts of a long list are not here yet."""
-    if version.content.depth == 0:
-        return version.content.chunks
-    parts = [context.catalog.locations.list_chunk(ChunkId(c)) for c, _ in iterate_chunks(version.content.chunks)]
-    if None in parts:
-        return None
-    rows = b"".join(part for part in parts if part is not None)
-    try:
-        fits = sum(length for _, length in iterate_chunks(rows)) == version.size
-    except PeerError:
-        fits = False
-    return rows if fits else None  # a list that does not add up never touches the disk
 
 
 class EntryWriter:
@@ -253,33 +247,41 @@ class EntryWriter:
         self._size += len(data) + _RECORD_HEADER
         return len(self._records) - 1
 
-    def add_version(self, change: LocalChange, inline: Sequence[tuple[ChunkId, Plaintext]]) -> None:
+    def add_version(
+        self, change: LocalChange, wanted: Wanted | None, inline: Sequence[tuple[ChunkId, Plaintext]]
+    ) -> None:
+        """Add the version a change makes; `wanted` is what was wanted at its path, None if nothing ever was."""
         context = self._context
         number = context.secrets.generation.number
         for chunk, plain in inline:
             index = self.add_record(encode_inline(InlineChunk(number, plain)))
             context.catalog.locations.add_inline(chunk, context.own_feed, self.seq, index)
-        self._add(self._made(change), change)
+        self._add(self._made(change, wanted), change)
 
-    def add_restored(self, change: LocalChange, content: Content, seen: Vector) -> None:
+    def add_restored(self, change: LocalChange, wanted: Wanted | None, content: Content, seen: Vector) -> None:
         """A version that this disk does not show yet: applying brings it here as it would another device's.
 
         `seen` is what the change knowingly overrules beside what was placed.
         """
-        version = self._made(change)
+        version = self._made(change, wanted)
         self._add(replace(version, content=content, vector=join_vectors([seen, version.vector])), None)
 
-    def _made(self, change: LocalChange) -> Version:
+    def _made(self, change: LocalChange, wanted: Wanted | None) -> Version:
         """The version of a change, with the conflict copies it would cover published first."""
         context = self._context
-        previous = context.catalog.versions.of_feed(change.path, context.own_feed)
+        previous = None
+        if wanted is not None:
+            previous = context.catalog.versions.of_feed(change.path, context.own_feed)
         if previous is not None and (change.base is None or not _covers(change.base.vector, previous)):
             self.keep_copy(previous)
-        losers = [loser for loser in _losers_kept(context, change) if previous is None or loser.dot != previous.dot]
+        losers = [
+            loser for loser in _losers_kept(context, change, wanted) if previous is None or loser.dot != previous.dot
+        ]
         for loser in losers:
             self.keep_copy(loser)
         dot = Dot(context.own_feed, self.seq, len(self._records))
-        return _version_of(context, change, dot, [*losers, previous] if previous is not None else losers)
+        covered = [*losers, previous] if previous is not None else losers
+        return _version_of(context, change, wanted, dot, covered)
 
     def add_decided(self, version: Version, seen: Sequence[Vector]) -> None:
         """A version that settles a conflict, with its dot and vector still to be set: it covers what `seen` says.
@@ -361,7 +363,7 @@ class EntryWriter:
                     path=version.path, dot=version.dot, hash=version.hash, kind=version.kind, vector=version.vector,
                     fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
                 )  # fmt: skip
-                catalog.placed.put(placed, change.rows)
+                catalog.placed.put(placed, change.rows, new=change.base is None)
             catalog.versions.apply(version, data)
             catalog.history.note(version, time_ms)
         catalog.versions.refresh([version.path for version, _, _ in self._versions])
@@ -372,40 +374,22 @@ def _covers(vector: Vector, version: Version) -> bool:
     return vector.get(version.dot.feed, 0) >= version.dot.seq
 
 
-def _version_of(context: Context, change: LocalChange, dot: Dot, covered: Sequence[Version]) -> Version:
+def _version_of(
+    context: Context, change: LocalChange, wanted: Wanted | None, dot: Dot, covered: Sequence[Version]
+) -> Version:
     """The version a change makes. Its vector takes in those of `covered`: this device's previous version of the path
     (what that one covered must stay covered, in whatever order the three arrive) and losers kept under other names."""
     base, origin = change.base, change.origin
     came_from = Origin(origin.path, origin.dot) if origin is not None else None
-    wanted = context.catalog.versions.wanted(change.path)
     if came_from is None and wanted is not None and wanted.source is not None and base is not None:
         came_from = Origin(wanted.source, base.dot)  # a derived conflict copy is touched for the first time
     seen = [held.vector for held in covered] + ([base.vector] if base is not None else [])
+    content = content_of(context, change.rows, change.parameters) if change.kind is Kind.FILE else NO_CONTENT
     return Version(
         path=change.path, dot=dot, kind=change.kind,
         vector={**join_vectors(seen), dot.feed: dot.seq},
         size=change.fingerprint.size if change.kind is Kind.FILE else 0,
         mtime_ns=change.fingerprint.mtime_ns if change.kind is not Kind.DIRECTORY else 0,
-        mode=change.mode, target=change.target, content=_content(context, change),
+        mode=change.mode, target=change.target, content=content,
         replaces=RecordHash(base.hash) if base is not None else None, origin=came_from,
     )  # fmt: skip
-
-
-def _content(context: Context, change: LocalChange) -> Content:
-    """The content fields of a file: its chunk list, or, when long, the list of that list's chunks."""
-    if change.kind is not Kind.FILE:
-        return Content()
-    generation = context.secrets.generation
-    if len(change.rows) <= CHUNK_LIST_INLINE * CHUNK_ROW:
-        return Content(generation=generation.number, parameters=change.parameters, depth=0, chunks=change.rows)
-    rows, place = bytearray(), 0
-    cutter = Chunker(Parameters.for_size(len(change.rows)), generation.seed)
-    for length in cutter.cut(change.rows, True):
-        part = change.rows[place : place + length]
-        chunk = generation.chunk_id(part)
-        rows += chunk + length.to_bytes(4, "big")
-        if not context.catalog.locations.known(chunk):
-            context.catalog.locations.queue_upload([(chunk, length)])
-        context.catalog.locations.add_list_chunk(chunk, part)
-        place += length
-    return Content(generation=generation.number, parameters=change.parameters, depth=1, chunks=bytes(rows))

@@ -24,11 +24,12 @@ from p2psync.index.records import RecordType, iterate_chunks
 from p2psync.index.versions import NO_CONTENT, Dot, Kind, Version
 from p2psync.planner.undoing import may_undo, state_before
 from p2psync.replica.bases import local_chunk
+from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Filesystem
 from p2psync.replica.history import PastVersion, Records, list_history, version_of
 from p2psync.replica.keeping import free_name, kept_path
-from p2psync.replica.publisher import EntryWriter, LocalChange, file_rows, room_of
+from p2psync.replica.publisher import EntryWriter, LocalChange, room_of
 from p2psync.replica.retrieval import Retrieval, Target
 from p2psync.wire.peer_bodies import WantedChunk
 
@@ -307,8 +308,8 @@ class Restoring:
                         fingerprint=Fingerprint(0, 0, version.size, version.mtime_ns, 0), rows=version.content.chunks,
                     )  # fmt: skip
                 seen = wanted.vector if overrule and wanted is not None else {}
-                writer.begin_unit(room_of(context, change, False) + 48 * len(seen))
-                writer.add_restored(change, version.content if version is not None else NO_CONTENT, seen)
+                writer.begin_unit(room_of(context, change, wanted, False) + 48 * len(seen))
+                writer.add_restored(change, wanted, version.content if version is not None else NO_CONTENT, seen)
             writer.flush()
 
     async def _applied(self, paths: Sequence[Path]) -> None:

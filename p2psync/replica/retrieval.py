@@ -19,11 +19,11 @@ from p2psync.index.versions import Kind, Version
 from p2psync.planner.sources import Piece
 from p2psync.replica.assembly import Assembly
 from p2psync.replica.bases import local_chunk
+from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
 from p2psync.replica.fetcher import Fetcher
 from p2psync.replica.filesystem import Filesystem
 from p2psync.replica.materialiser import Materialiser
-from p2psync.replica.publisher import file_rows
 from p2psync.wire.peer_bodies import WantedChunk
 
 _GROUP_FILES = 64

@@ -17,11 +17,12 @@ from p2psync.errors import P2psyncError
 from p2psync.index.paths import Path, is_kept_apart, refuse_reason
 from p2psync.index.versions import Kind
 from p2psync.limits import INLINE_MAX, MTIME_MAX, SYMLINK_TARGET_MAX
+from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Kind as DiskKind
 from p2psync.replica.filesystem import NotRegularFile, Stat, temp_target
 from p2psync.replica.leftovers import holds_only_ignored
-from p2psync.replica.publisher import LocalChange, Unit, file_rows
+from p2psync.replica.publisher import LocalChange, Unit
 from p2psync.replica.reader import ChangedWhileRead, ReadStopped, read_content
 
 KINDS = {DiskKind.FILE: Kind.FILE, DiskKind.DIRECTORY: Kind.DIRECTORY, DiskKind.SYMLINK: Kind.SYMLINK}

@@ -114,13 +114,13 @@ def announce(context: Context, result: Admitted) -> None:
 
 def find_chunk(context: Context, wanted: WantedChunk, generation: Generation) -> Plaintext | None:
     """The chunk as it is here now, verified; None when nothing here holds it any more."""
-    listed = context.catalog.locations.list_chunk(wanted.chunk)
-    if listed is not None and len(listed) == wanted.length and generation.chunk_id(listed) == wanted.chunk:
-        return Plaintext(listed)
     for holder, offset in context.catalog.placed.holders(wanted.chunk):
         plain = read_chunk(context, holder, offset, wanted.length, wanted.chunk, generation)
         if plain is not None:
             return plain
+    listed = context.catalog.locations.list_chunk(wanted.chunk)
+    if listed is not None and len(listed) == wanted.length and generation.chunk_id(listed) == wanted.chunk:
+        return Plaintext(listed)
     return _inline(context, wanted, generation) if wanted.length <= INLINE_MAX else None
 
 

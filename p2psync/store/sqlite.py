@@ -101,12 +101,17 @@ class Database:
         with self._lock:
             yield
 
+    # Errors are translated in each method, not by a context manager: small files are thousands of short statements.
+
     def execute(self, sql: str, parameters: Parameters = ()) -> int:
         """Run one statement and return how many rows it changed (-1 when that has no meaning)."""
-        with self._lock, self._translated():
-            if self._depth and not self._connection.in_transaction:
-                raise StorageError(f"{self._place()} took a transaction back; free some space and try again")
-            return self._connection.execute(sql, parameters).rowcount
+        with self._lock:
+            try:
+                if self._depth and not self._connection.in_transaction:
+                    raise StorageError(f"{self._place()} took a transaction back; free some space and try again")
+                return self._connection.execute(sql, parameters).rowcount
+            except sqlite3.Error as error:
+                raise self._translation(error) from error
 
     def executemany(self, sql: str, rows: Iterable[Parameters]) -> None:
         """Run one statement for every row, in one transaction."""
@@ -115,16 +120,22 @@ class Database:
 
     def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """All rows of a query; bound it with LIMIT when the table grows with the folder."""
-        with self._lock, self._translated():
-            return self._connection.execute(sql, parameters).fetchall()
+        with self._lock:
+            try:
+                return self._connection.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise self._translation(error) from error
 
     def query_one(self, sql: str, parameters: Parameters = ()) -> tuple[Any, ...] | None:
         """The first row, or None."""
-        with self._lock, self._translated():
-            cursor = self._connection.execute(sql, parameters)
-            row: tuple[Any, ...] | None = cursor.fetchone()
-            cursor.close()  # an unfinished read would keep the WAL from being checkpointed
-            return row
+        with self._lock:
+            try:
+                cursor = self._connection.execute(sql, parameters)
+                row: tuple[Any, ...] | None = cursor.fetchone()
+                cursor.close()  # an unfinished read would keep the WAL from being checkpointed
+                return row
+            except sqlite3.Error as error:
+                raise self._translation(error) from error
 
     def scalar(self, sql: str, parameters: Parameters = ()) -> Any:
         """The first column of the first row, or None when there is no row."""
