@@ -32,6 +32,9 @@ QUIET_SECONDS = 0.02
 """Silence after which what was gathered is handed out: a saved file is several events within a millisecond or two."""
 GATHER_SECONDS = 0.2
 """Longest a change waits for silence, however busy the tree is."""
+SAVED_MOST = 16
+"""After GATHER_SECONDS without a word, up to so many events of files that were closed or moved to their place are handed
+out after one pause: somebody saved a file and waits. More, or sooner, is a burst, better looked at as a whole."""
 PAUSE_SECONDS = 0.005
 """Between two reads of a busy queue: bounds wake-ups while a file is being written, and lets events coalesce."""
 _READ_BYTES = 64 * 1024
@@ -48,6 +51,8 @@ _WANTED = (
 )  # fmt: skip
 _ARRIVES = flags.CREATE | flags.MOVED_TO
 _LEAVES = flags.DELETE | flags.MOVED_FROM
+_OPENED = flags.CREATE | flags.MODIFY
+_ENDED = flags.CLOSE_WRITE | _LEAVES
 _ROOT_LOST = flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT
 _GONE_OR_CLOSED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP})
 
@@ -211,6 +216,11 @@ class InotifyWatcher:
         self._tree = _Tree(root, inotify, skips)
         self._waiting: list[Path] = []
         self._gathered = Gathered()
+        self._events = 0
+        """How many the gathered changes are made of."""
+        self._handed_out = float("-inf")
+        self._open: set[tuple[int, bytes]] = set()
+        """Watch and name of files that were created or written to and not closed yet."""
 
     @property
     def limited(self) -> str | None:
@@ -231,16 +241,23 @@ class InotifyWatcher:
             if not self._gathered and not self._waiting:
                 await trio.lowlevel.wait_readable(self._inotify.fileno())
             await self._gather()
+            self._events = 0
+            self._open.clear()
             if self._gathered:
+                self._handed_out = trio.current_time()
                 return self._gathered.take()
 
     async def _gather(self) -> None:
-        """Read until there is silence or it has lasted long enough."""
+        """Read until there is silence or it has lasted long enough; what was saved whole needs no more than a pause."""
         end = trio.current_time() + GATHER_SECONDS
         while True:
             self._read()
             await self._walk()
             await trio.sleep(PAUSE_SECONDS)
+            if self._saved():
+                if self._read():
+                    continue
+                return
             with trio.move_on_at(min(end, trio.current_time() + QUIET_SECONDS)) as silence:
                 await trio.lowlevel.wait_readable(self._inotify.fileno())
             if silence.cancelled_caught or trio.current_time() >= end:
@@ -250,13 +267,20 @@ class InotifyWatcher:
         while self._waiting:
             await self._workers.run(self._tree.walk, self._waiting)
 
-    def _read(self) -> None:
+    def _saved(self) -> bool:
+        """Whether what was gathered is a few files, none of them still being written, after a time of peace."""
+        few = self._events <= SAVED_MOST and not self._open and not self._gathered.appeared
+        return few and trio.current_time() - self._handed_out >= GATHER_SECONDS
+
+    def _read(self) -> bool:
+        """Take what is in the queue; whether there was anything."""
         try:
             data = os.read(self._inotify.fileno(), _READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         for watch, mask, _cookie, name in parse_events(data):
             self._take(watch, mask, os.fsencode(name))
+        return True
 
     def _take(self, watch: int, mask: int, name: bytes) -> None:
         """One event of the queue."""
@@ -273,6 +297,11 @@ class InotifyWatcher:
             self._tree.drop(node)
             return
         path = node.path()
+        self._events += 1
+        if mask & _OPENED:
+            self._open.add((watch, name))
+        elif mask & _ENDED:
+            self._open.discard((watch, name))
         if not mask & (flags.DELETE_SELF | flags.MOVE_SELF):
             self._gathered.directories.add(path)
         if mask & flags.ISDIR and name and not is_ours(name):

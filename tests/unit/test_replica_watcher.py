@@ -350,6 +350,32 @@ async def test_moves_nobody_heard_of_never_tie_the_tree_into_a_knot(tmp_path: Fi
         assert watcher.watched == 4
 
 
+async def test_a_saved_file_is_told_at_once_an_open_one_and_a_second_save_wait_for_silence(
+    tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inotify, "QUIET_SECONDS", 60)
+    monkeypatch.setattr(inotify, "GATHER_SECONDS", 60)
+
+    async def told(watcher: Watcher, seconds: float) -> bool:
+        with trio.move_on_after(seconds):
+            await watcher.changes()
+            return True
+        return False
+
+    async with watching(tmp_path) as watcher:
+        with (tmp_path / "file").open("wb") as file:
+            file.write(b"half")
+            file.flush()
+            assert not await told(watcher, 0.1)
+        assert await told(watcher, 5)
+        (tmp_path / "file").write_bytes(b"whole")
+        assert not await told(watcher, 0.1)
+    async with watching(tmp_path) as watcher:
+        for number in range(inotify.SAVED_MOST):
+            (tmp_path / f"{number}").write_bytes(b"one of many")
+        assert not await told(watcher, 0.1)
+
+
 async def test_a_file_written_without_pause_gives_bounded_word(tmp_path: FilePath) -> None:
     done = trio.Event()
 
