@@ -11,6 +11,13 @@ from p2psync.index.versions import Content
 from p2psync.limits import BASE_MAX, BASES_TOTAL_MAX
 from p2psync.store.sqlite import Database
 
+_LOOKED_AT = 8192
+"""Bytes in which a NUL says that a content is no text (as git and grep judge)."""
+
+
+def is_text_like(data: bytes | bytearray | memoryview) -> bool:
+    return bytes(data[:_LOOKED_AT]).find(b"\0") < 0
+
 
 class Bases:
     def __init__(self, database: Database) -> None:

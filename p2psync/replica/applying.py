@@ -19,7 +19,7 @@ from p2psync.index.versions import Kind
 from p2psync.planner.ignoring import SHARED
 from p2psync.planner.steps import Step
 from p2psync.replica.assembly import Assembly
-from p2psync.replica.bases import remember
+from p2psync.replica.bases import Fresh, remember
 from p2psync.replica.braking import Braking
 from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
@@ -207,8 +207,12 @@ class Applying:
 
     def _place(self, group: Sequence[Plan]) -> int:
         placed = self._materialiser.place(group)
-        contents = [(plan.path, plan.size, plan.version.replaces is not None) for plan in group if plan.version]
-        remember(self._context, contents)
+        fresh = [
+            Fresh(path=plan.path, size=plan.size, edited=plan.version.replaces is not None, data=plan.whole)
+            for plan in group
+            if plan.version and plan.text
+        ]
+        remember(self._context, fresh)
         return placed
 
     async def _complete_list(self, plan: Plan) -> None:

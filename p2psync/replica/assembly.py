@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from p2psync.catalog.bases import is_text_like
 from p2psync.catalog.rows import Placed
 from p2psync.errors import P2psyncError, StorageError
 from p2psync.ids import ChunkId, EpochId, Plaintext
@@ -27,6 +28,8 @@ from p2psync.sealed.entry import parse
 from p2psync.vault.entry import open_entry
 from p2psync.vault.secrets import Generation
 
+_WHOLE_MAX = 16 * 1024
+"""Bytes of a small text kept until it is placed; a group is 512 files."""
 _UNFINISHED_MAX = 64
 """Files whose progress is remembered between batches; a forgotten one is verified from its temp again."""
 
@@ -147,6 +150,10 @@ class Assembler:
 
     def _write(self, assembly: Assembly, index: int, plain: Plaintext) -> bool:
         """Write one chunk of one file; True when that completed it."""
+        plan = assembly.plan
+        if assembly.chunks[index][1] == 0:
+            plan.text = is_text_like(plain)
+            plan.whole = plain if plan.text and len(assembly.chunks) == 1 and len(plain) <= _WHOLE_MAX else None
         if len(assembly.chunks) == 1:
             assembly.missing.clear()
             return self.seal(assembly, plain)

@@ -8,7 +8,9 @@ chunks, placed files, local versions. It never asks anybody. Synchronous; runs i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from p2psync.catalog.bases import is_text_like
 from p2psync.catalog.rows import Placed
 from p2psync.errors import P2psyncError
 from p2psync.ids import ChunkId, Plaintext
@@ -23,12 +25,19 @@ from p2psync.replica.serving import find_chunk
 from p2psync.vault.secrets import Generation
 from p2psync.wire.peer_bodies import WantedChunk
 
-_LOOKED_AT = 8192
-"""Bytes in which a NUL says that a content is no text (as git and grep judge)."""
+_HELD_MAX = 4 << 20
+"""Bytes of bases gathered for one commit."""
 
 
-def is_text_like(data: bytes) -> bool:
-    return b"\0" not in data[:_LOOKED_AT]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fresh:
+    """A file that was just published or placed. `edited`: it replaced another version. `data`: its whole content, if
+    that is at hand: then nothing is read again."""
+
+    path: Path
+    size: int
+    edited: bool
+    data: bytes | None = None
 
 
 def keep(context: Context, version: Version, data: bytes) -> None:
@@ -68,33 +77,62 @@ def local_chunk(
     return found if found is not None else read_kept(context, content, wanted.chunk, offset, wanted.length, generation)
 
 
-def remember(context: Context, paths: Iterable[tuple[Path, int, bool]]) -> None:
-    """Keep what stands at these (path, size, replaces another version) as bases: they were just published or placed."""
+def remember(context: Context, files: Iterable[Fresh]) -> None:
+    """Keep what stands at these paths as bases, many in one commit."""
     bases = context.catalog.bases
-    for path, size, edited in paths:
-        if not 0 < size <= BASE_MAX or not (edited or bases.has_room(size)):
+    found: list[tuple[Content, bytes, bool]] = []
+    size = 0
+
+    def put() -> None:
+        with context.catalog.transaction():
+            for content, data, edited in found:
+                bases.put(content, data, edited=edited)
+
+    for file in files:
+        data = _text_of(context, file) if 0 < file.size <= BASE_MAX else None
+        if data is None:
             continue
-        placed = context.catalog.placed.get(path)
-        if placed is None or placed.kind is not Kind.FILE or bases.has(placed.content):
-            continue
+        found.append((data[0], data[1], file.edited))
+        size += file.size
+        if size >= _HELD_MAX:
+            put()
+            found, size = [], 0
+    if found:
+        put()
+
+
+def _text_of(context: Context, file: Fresh) -> tuple[Content, bytes] | None:
+    """The content at a path and its bytes, verified; None when it is no text, here already or has no room."""
+    bases = context.catalog.bases
+    if not (file.edited or bases.has_room(file.size)) or (file.data is not None and not is_text_like(file.data)):
+        return None
+    placed = context.catalog.placed.get(file.path)
+    if placed is None or placed.kind is not Kind.FILE or bases.has(placed.content):
+        return None
+    data = file.data
+    if data is None or not _holds(context, placed, data):
         data = _read_placed(context, placed)
-        if data is not None and is_text_like(data):
-            bases.put(placed.content, data, edited=edited)
+    return (placed.content, data) if data is not None and is_text_like(data) else None
 
 
 def _read_placed(context: Context, placed: Placed) -> bytes | None:
     """The whole of a small placed file, verified; None when it is another by now."""
-    generation = context.secrets.generations.get(placed.content.generation)
-    if generation is None or placed.content.depth:
-        return None
     try:
         with context.filesystem.open_file(placed.path) as file:
             data = file.read(0, placed.fingerprint.size)
     except (OSError, P2psyncError):
         return None
+    return data if _holds(context, placed, data) else None
+
+
+def _holds(context: Context, placed: Placed, data: bytes) -> bool:
+    """Whether this is the content of a placed file."""
+    generation = context.secrets.generations.get(placed.content.generation)
+    if generation is None or placed.content.depth:
+        return False
     offset = 0
     for chunk, length in iterate_chunks(placed.content.chunks):
         if generation.chunk_id(data[offset : offset + length]) != chunk:
-            return None
+            return False
         offset += length
-    return data if offset == len(data) else None
+    return offset == len(data)

@@ -46,6 +46,10 @@ class Plan:
     rows: bytes = b""
     temp: Fingerprint = NOTHING
     """Set once the temp is complete."""
+    text: bool = True
+    """Whether it may be text: False once its beginning was seen and was not."""
+    whole: bytes | None = None
+    """Its content, if it is small and came here: it is wanted once more when the file is placed."""
     source: Placed | None = None
     """For a rename: the placed file that can simply be moved here."""
 

@@ -15,7 +15,7 @@ import trio
 from p2psync.catalog.rows import Placed
 from p2psync.index.paths import Path
 from p2psync.planner.ignoring import SHARED
-from p2psync.replica.bases import remember
+from p2psync.replica.bases import Fresh, remember
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.marker import check_marker
 from p2psync.replica.noting import publish_or_note
@@ -194,7 +194,13 @@ class Watching:
             prepared = prepare(self._context, candidates, lambda: self._stop)
             committed = publish_or_note(self._context, prepared.units) if prepared.units else Committed()
             changes = [change for unit in prepared.units for change in unit if change.rows]
-            remember(self._context, [(c.path, c.fingerprint.size, c.base is not None) for c in changes])
+            remember(
+                self._context,
+                [
+                    Fresh(path=c.path, size=c.fingerprint.size, edited=c.base is not None, data=c.inline)
+                    for c in changes
+                ],
+            )
             return prepared.unsettled, committed
 
         unsettled, committed = await self._context.workers.run(work)

@@ -1,0 +1,129 @@
+"""What one file and one MiB cost in work that can be counted: it does not depend on how busy the machine is.
+
+A budget is a bound, about a fifth above what was counted when it was set. Whoever needs more raises it here and says why;
+whoever needs less lowers it. `docs/performance.md` has the counts and what they were before.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2psync.net.workers import ThreadWorkers
+from p2psync.replica.local_filesystem import LocalFilesystem
+from p2psync.replica.replica import Replica
+from tests.support.devices import Device, converge
+from tests.support.peers import DIRECT, linked
+
+FILES = 600
+MIB = 1 << 20
+BIG = 24 * MIB
+
+
+class CountingWorkers(ThreadWorkers):
+    """Real threads, counted."""
+
+    hops = 0
+
+    async def run(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        self.hops += 1
+        return await super().run(function, *arguments, **more)
+
+
+@contextmanager
+def statements(replica: Replica) -> Iterator[Counter[str]]:
+    """Counts what SQLite runs for a replica, by the statement's first word."""
+    counts: Counter[str] = Counter()
+    connection = replica._context.catalog._db._connection
+    connection.set_trace_callback(lambda sql: counts.update([sql.split(None, 1)[0].upper()]))
+    try:
+        yield counts
+    finally:
+        connection.set_trace_callback(None)
+
+
+async def work(home: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Device], None]) -> dict[str, float]:
+    """What it takes to move what `write` writes from one device to another, in all."""
+    a = Device(home / "a", 1, workers=CountingWorkers())
+    b = Device(home / "b", 2, workers=CountingWorkers())
+    opened = 0
+    really_open = LocalFilesystem._open_for_reading
+
+    def open_for_reading(self: LocalFilesystem, path: Any) -> int:
+        nonlocal opened
+        opened += 1
+        return really_open(self, path)
+
+    a.found()
+    async with a.running(None, links=DIRECT) as first:
+        await b.admitted_by(first)
+        async with b.running(None, links=DIRECT) as second, linked(a, first, b, second):
+            await converge(first, second)
+            assert isinstance(a.workers, CountingWorkers) and isinstance(b.workers, CountingWorkers)
+            a.workers.hops = b.workers.hops = 0
+            with ExitStack() as stack:
+                of_a = stack.enter_context(statements(first))
+                of_b = stack.enter_context(statements(second))
+                monkeypatch.setattr(LocalFilesystem, "_open_for_reading", open_for_reading)
+                write(a)
+                await converge(first, second)
+            assert a.tree() == b.tree()
+            found = {
+                "statements of the sender": of_a.total(),
+                "statements of the receiver": of_b.total(),
+                "commits of the sender": of_a["COMMIT"],
+                "commits of the receiver": of_b["COMMIT"],
+                "files opened to be read": opened,
+                "thread hops": a.workers.hops + b.workers.hops,
+            }
+    return {name: float(count) for name, count in found.items()}
+
+
+def small_files(text: bool) -> Callable[[Device], None]:
+    def write(device: Device) -> None:
+        dice = random.Random(7)
+        for number in range(FILES):
+            data = dice.randbytes(4096)
+            device.write(f"d{number % 6}/f{number}", data.hex().encode()[:4096] if text else data)
+
+    return write
+
+
+def check(found: dict[str, float], units: int, budget: dict[str, float]) -> None:
+    spent = {name: round(count / units, 3) for name, count in found.items()}
+    assert not {name: (spent[name], most) for name, most in budget.items() if spent[name] > most}
+
+
+SMALL = {
+    "statements of the sender": 28.0, "statements of the receiver": 33.0, "commits of the sender": 0.01,
+    "commits of the receiver": 0.04, "files opened to be read": 3.4, "thread hops": 0.4,
+}  # fmt: skip
+"""Per file of 4 KiB."""
+LARGE = {
+    "statements of the sender": 24.0, "statements of the receiver": 17.0, "commits of the sender": 0.1,
+    "commits of the receiver": 0.4, "files opened to be read": 4.6, "thread hops": 5.5,
+}  # fmt: skip
+"""Per MiB of one large file."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [False, True], ids=["binary", "text"])
+async def test_a_small_file_costs_no_more_than_its_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bool
+) -> None:
+    found = await work(tmp_path, monkeypatch, small_files(text))
+    check(found, FILES, SMALL)
+
+
+@pytest.mark.slow
+async def test_a_mib_of_a_large_file_costs_no_more_than_its_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await work(tmp_path, monkeypatch, lambda device: device.write("big", random.Random(7).randbytes(BIG)))
+    check(found, BIG // MIB, LARGE)
