@@ -7,6 +7,7 @@ whoever needs less lowers it. `docs/performance.md` has the counts and what they
 from __future__ import annotations
 
 import random
+import resource
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -110,6 +111,8 @@ LARGE = {
     "commits of the receiver": 0.4, "files opened to be read": 4.6, "thread hops": 5.5,
 }  # fmt: skip
 """Per MiB of one large file."""
+PAGE_FAULTS = 180
+"""Per MiB, which is 256 pages, of both devices together."""
 
 
 @pytest.mark.slow
@@ -127,3 +130,21 @@ async def test_a_mib_of_a_large_file_costs_no_more_than_its_budget(
 ) -> None:
     found = await work(tmp_path, monkeypatch, lambda device: device.write("big", random.Random(7).randbytes(BIG)))
     check(found, BIG // MIB, LARGE)
+
+
+@pytest.mark.slow
+async def test_a_second_transfer_uses_the_buffers_of_the_first(tmp_path: Path) -> None:
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    a.found()
+    async with a.running(None, links=DIRECT) as first:
+        await b.admitted_by(first)
+        async with b.running(None, links=DIRECT) as second, linked(a, first, b, second):
+            faults = 0
+            for name in ("first", "second"):
+                data = random.Random(name).randbytes(BIG)
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+                a.write(name, data)
+                await converge(first, second)
+                faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+            assert a.tree() == b.tree()
+            assert faults / (BIG // MIB) < PAGE_FAULTS

@@ -108,6 +108,38 @@ def test_buffers_of_any_size_arrive_as_one_stream_of_bytes(sizes: list[int], roo
     assert bytes(got) == b"".join(buffers)
 
 
+async def test_much_goes_through_tls_in_large_steps() -> None:
+    near, far = await memory_pair()
+    sizes: list[int] = []
+
+    class Watched(trio.abc.Stream):
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            sizes.append(len(data))
+            await near.send_all(data)
+
+        async def wait_send_all_might_not_block(self) -> None:
+            await near.wait_send_all_might_not_block()
+
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            return await near.receive_some(max_bytes)
+
+        async def aclose(self) -> None:
+            await near.aclose()
+
+    async def receive() -> None:
+        server, _ = await tls.open_server(far, server_context())
+        while await server.receive_some():
+            continue
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        client, _ = await tls.open_client(Watched(), URL)
+        sizes.clear()
+        await send_buffers(client, [bytes(250_000), b"head", bytes(1000)] * 16)
+        assert len(sizes) <= 4_016_064 // (240 * 1024), sizes
+        await client.aclose()
+
+
 async def test_bytes_altered_on_the_way_are_never_given_out() -> None:
     near, far = await memory_pair()
 
