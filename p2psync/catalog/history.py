@@ -22,6 +22,11 @@ _SELECT = (
     "SELECT past_path.id, past_path.dir, past_path.name, author.feed, seq, idx, time_ms, kind, size"
     " FROM past JOIN past_path ON past_path.id = past.path JOIN author ON author.id = past.author"
 )
+_NOTE = (
+    "INSERT OR IGNORE INTO past (path, author, seq, idx, time_ms, kind, size)"
+    " SELECT past_path.id, author.id, ?3, ?4, ?5, ?6, ?7 FROM past_path, author"
+    " WHERE dir = ?1 AND name = ?2 AND feed = ?8"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +48,10 @@ class History:
         """Write down a version that was just admitted or published; one known already stays as it is."""
         place, dot = columns(version.path), version.dot
         self._db.execute("INSERT OR IGNORE INTO past_path (dir, name) VALUES (?, ?)", place)
-        self._db.execute("INSERT OR IGNORE INTO author (feed) VALUES (?)", (dot.feed,))
-        self._db.execute(
-            "INSERT OR IGNORE INTO past (path, author, seq, idx, time_ms, kind, size)"
-            " SELECT past_path.id, author.id, ?3, ?4, ?5, ?6, ?7 FROM past_path, author"
-            " WHERE dir = ?1 AND name = ?2 AND feed = ?8",
-            (*place, dot.seq, dot.index, min(time_ms, (1 << 63) - 1), version.kind, version.size, dot.feed),
-        )
+        row = (*place, dot.seq, dot.index, min(time_ms, (1 << 63) - 1), version.kind, version.size, dot.feed)
+        if not self._db.execute(_NOTE, row):  # known already, or the first of its author
+            self._db.execute("INSERT OR IGNORE INTO author (feed) VALUES (?)", (dot.feed,))
+            self._db.execute(_NOTE, row)
 
     def of_path(self, path: Path, limit: int = 1000) -> list[Past]:
         """The versions of a path, newest first."""
