@@ -193,7 +193,8 @@ class Watching:
         def work() -> tuple[set[Path], Committed]:
             prepared = prepare(self._context, candidates, lambda: self._stop)
             committed = publish_or_note(self._context, prepared.units) if prepared.units else Committed()
-            changes = [change for unit in prepared.units for change in unit if change.rows]
+            # What was only renamed was looked at when it came.
+            changes = [change for unit in prepared.units for change in unit if change.rows and change.origin is None]
             remember(
                 self._context,
                 [

@@ -49,8 +49,13 @@ def statements(replica: Replica) -> Iterator[Counter[str]]:
         connection.set_trace_callback(None)
 
 
-async def work(home: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Device], None]) -> dict[str, float]:
-    """What it takes to move what `write` writes from one device to another, in all."""
+async def work(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[Device], object],
+    before: Callable[[Device], object] = lambda device: None,
+) -> dict[str, float]:
+    """What it takes to move what `write` writes from one device to another, in all; `before` is there already."""
     a = Device(home / "a", 1, workers=CountingWorkers())
     b = Device(home / "b", 2, workers=CountingWorkers())
     opened = 0
@@ -65,6 +70,7 @@ async def work(home: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Dev
     async with a.running(None, links=DIRECT) as first:
         await b.admitted_by(first)
         async with b.running(None, links=DIRECT) as second, linked(a, first, b, second):
+            before(a)
             await converge(first, second)
             assert isinstance(a.workers, CountingWorkers) and isinstance(b.workers, CountingWorkers)
             a.workers.hops = b.workers.hops = 0
@@ -130,6 +136,19 @@ async def test_a_mib_of_a_large_file_costs_no_more_than_its_budget(
 ) -> None:
     found = await work(tmp_path, monkeypatch, lambda device: device.write("big", random.Random(7).randbytes(BIG)))
     check(found, BIG // MIB, LARGE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [False, True], ids=["binary", "text"])
+async def test_renaming_a_directory_reads_none_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bool
+) -> None:
+    found = await work(
+        tmp_path, monkeypatch, lambda device: (device.root / "d0").rename(device.root / "moved"), small_files(text)
+    )
+    moved = FILES // 6
+    assert found["files opened to be read"] < moved // 4  # the marker, once for every walk
+    assert found["commits of the receiver"] < moved // 4
 
 
 @pytest.mark.slow
