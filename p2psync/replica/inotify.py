@@ -33,8 +33,8 @@ QUIET_SECONDS = 0.02
 GATHER_SECONDS = 0.2
 """Longest a change waits for silence, however busy the tree is."""
 SAVED_MOST = 16
-"""After GATHER_SECONDS without a word, up to so many events of files that were closed or moved to their place are handed
-out after one pause: somebody saved a file and waits. More, or sooner, is a burst, better looked at as a whole."""
+"""After GATHER_SECONDS without a word, up to so many events of new files that were closed are handed out after one pause:
+somebody saved a file and waits. More, or sooner, is a burst, better looked at as a whole."""
 PAUSE_SECONDS = 0.005
 """Between two reads of a busy queue: bounds wake-ups while a file is being written, and lets events coalesce."""
 _READ_BYTES = 64 * 1024
@@ -219,6 +219,9 @@ class InotifyWatcher:
         self._events = 0
         """How many the gathered changes are made of."""
         self._handed_out = float("-inf")
+        self._new: set[tuple[int, bytes]] = set()
+        """Watch and name of files that were created since."""
+        self._only_new = True
         self._open: set[tuple[int, bytes]] = set()
         """Watch and name of files that were created or written to and not closed yet."""
 
@@ -241,8 +244,9 @@ class InotifyWatcher:
             if not self._gathered and not self._waiting:
                 await trio.lowlevel.wait_readable(self._inotify.fileno())
             await self._gather()
-            self._events = 0
+            self._events, self._only_new = 0, True
             self._open.clear()
+            self._new.clear()
             if self._gathered:
                 self._handed_out = trio.current_time()
                 return self._gathered.take()
@@ -268,8 +272,11 @@ class InotifyWatcher:
             await self._workers.run(self._tree.walk, self._waiting)
 
     def _saved(self) -> bool:
-        """Whether what was gathered is a few files, none of them still being written, after a time of peace."""
-        few = self._events <= SAVED_MOST and not self._open and not self._gathered.appeared
+        """Whether what was gathered is a few new files, none of them still being written, after a time of peace.
+
+        What is changed or deleted is always gathered: who receives it must see at once if it is much (the brake).
+        """
+        few = self._events <= SAVED_MOST and self._only_new and not self._open and not self._gathered.appeared
         return few and trio.current_time() - self._handed_out >= GATHER_SECONDS
 
     def _read(self) -> bool:
@@ -298,6 +305,10 @@ class InotifyWatcher:
             return
         path = node.path()
         self._events += 1
+        if mask & flags.CREATE:
+            self._new.add((watch, name))
+        elif (watch, name) not in self._new:
+            self._only_new = False
         if mask & _OPENED:
             self._open.add((watch, name))
         elif mask & _ENDED:

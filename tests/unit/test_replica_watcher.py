@@ -350,7 +350,7 @@ async def test_moves_nobody_heard_of_never_tie_the_tree_into_a_knot(tmp_path: Fi
         assert watcher.watched == 4
 
 
-async def test_a_saved_file_is_told_at_once_an_open_one_and_a_second_save_wait_for_silence(
+async def test_a_new_file_is_told_at_once_an_open_one_and_a_change_wait_for_silence(
     tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inotify, "QUIET_SECONDS", 60)
@@ -368,8 +368,12 @@ async def test_a_saved_file_is_told_at_once_an_open_one_and_a_second_save_wait_f
             file.flush()
             assert not await told(watcher, 0.1)
         assert await told(watcher, 5)
-        (tmp_path / "file").write_bytes(b"whole")
+        (tmp_path / "second").write_bytes(b"soon after")
         assert not await told(watcher, 0.1)
+    for change in (lambda: (tmp_path / "file").write_bytes(b"changed"), (tmp_path / "file").unlink):
+        async with watching(tmp_path) as watcher:
+            change()
+            assert not await told(watcher, 0.1)
     async with watching(tmp_path) as watcher:
         for number in range(inotify.SAVED_MOST):
             (tmp_path / f"{number}").write_bytes(b"one of many")
