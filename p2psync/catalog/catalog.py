@@ -1,7 +1,7 @@
 """The catalog: all one device knows in clear about one folder, in one SQLite file.
 
 It owns the tables and their consistency; it neither touches the user's files nor talks to anyone. Its parts are
-`feeds`, `versions`, `placed`, `locations`, `intents`, `history`, `kept`, `bases`, `brake` and `local_changes`;
+`feeds`, `forks`, `versions`, `placed`, `locations`, `intents`, `history`, `kept`, `bases`, `brake` and `local_changes`;
 `transaction()` spans them all.
 """
 
@@ -14,6 +14,7 @@ from p2psync.catalog.bases import Bases
 from p2psync.catalog.brake import Brake
 from p2psync.catalog.conflicts import Conflicts
 from p2psync.catalog.feeds import Feeds
+from p2psync.catalog.forks import Forks
 from p2psync.catalog.history import History
 from p2psync.catalog.intents import Intents
 from p2psync.catalog.kept import KeptVersions
@@ -34,6 +35,7 @@ class Catalog:
     def __init__(self, path: FilePath | None) -> None:
         self._db = Database(path, "p2psync.catalog.sql")
         self.feeds = Feeds(self._db)
+        self.forks = Forks(self._db)
         self.placed = PlacedFiles(self._db)
         self.versions = Versions(self._db, self.placed, self._short_device)
         self.conflicts = Conflicts(self._db, self.versions)
@@ -66,6 +68,9 @@ class Catalog:
         self._db.execute(
             "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = ?2", (key, value)
         )
+
+    def unset(self, key: str) -> None:
+        self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
 
     def get(self, key: str) -> bytes | None:
         value: bytes | None = self._db.scalar("SELECT value FROM meta WHERE key = ?", (key,))

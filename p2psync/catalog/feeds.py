@@ -5,11 +5,13 @@ Does not judge: signatures, chains and roles are checked before anything is writ
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from p2psync.errors import PeerError
 from p2psync.ids import ZERO_HASH, Ciphertext, EntryHash, FeedId, IdentityKey
 from p2psync.index.body import FeedHead
-from p2psync.index.membership import Membership
+from p2psync.index.membership import Membership, NotYetKnown
 from p2psync.index.records import RecordType, record_type
 from p2psync.sealed.entry import Entry
 from p2psync.sealed.keys import ObjectKey, entry_key
@@ -60,6 +62,11 @@ class Feeds:
         data = self._db.scalar("SELECT data FROM entry WHERE feed = ? AND seq = ?", (feed, seq))
         return None if data is None else Ciphertext(data)
 
+    def hash_at(self, feed: FeedId, seq: int) -> EntryHash | None:
+        """The hash of a held entry."""
+        name = self._db.scalar("SELECT hash FROM entry WHERE feed = ? AND seq = ?", (feed, seq))
+        return None if name is None else EntryHash(name)
+
     def entries_after(self, feed: FeedId, seq: int, limit: int) -> list[tuple[int, ObjectKey, Ciphertext]]:
         """Up to `limit` held entries behind `seq`, in order."""
         rows = self._db.query(
@@ -93,15 +100,24 @@ class Feeds:
     # Membership and blind objects.
 
     def add_membership(self, author: IdentityKey, data: bytes) -> None:
-        self._db.execute("INSERT INTO membership (author, data) VALUES (?, ?)", (author, data))
+        """Keep an accepted record; one that is kept already changes nothing."""
+        self._db.execute(
+            "INSERT INTO membership (author, data) SELECT ?1, ?2"
+            " WHERE NOT EXISTS (SELECT 1 FROM membership WHERE author = ?1 AND data = ?2)",
+            (author, data),
+        )
 
-    def load_membership(self, membership: Membership) -> None:
-        """Replay the accepted records into an empty `membership`."""
+    def load_membership(self, membership: Membership, without: Collection[bytes] = ()) -> None:
+        """Replay the accepted records into an empty `membership`; those of `without`, and what needs them, left out."""
         for author, data in self._db.query("SELECT author, data FROM membership ORDER BY position"):
             if record_type(data) == RecordType.GENESIS:
                 membership.apply_genesis(data)
-            else:
-                membership.apply_add(data, IdentityKey(author))
+            elif data not in without:
+                try:
+                    membership.apply_add(data, IdentityKey(author))
+                except (NotYetKnown, PeerError):
+                    if not without:
+                        raise
 
     def add_object(self, key: ObjectKey, data: Ciphertext) -> None:
         self._db.execute("INSERT OR IGNORE INTO object (key, data) VALUES (?, ?)", (key, data))

@@ -114,6 +114,15 @@ class PlacedFiles:
             self._db.execute("DELETE FROM file_chunk WHERE placed = ?", (number,))
             self._db.execute("DELETE FROM placed WHERE id = ?", (number,))
 
+    def page(self, after: Path | None, limit: int = 1000) -> list[Placed]:
+        """Rows of every kind by path, behind `after`."""
+        directory, name = columns(after) if after is not None else (b"", b"")
+        rows = self._db.query(
+            f"SELECT {PLACED_COLUMNS} FROM placed WHERE (dir, name) > (?, ?) ORDER BY dir, name LIMIT ?",
+            (directory, name, limit),
+        )
+        return [placed_of(row) for row in rows]
+
     def holders(self, chunk: ChunkId, limit: int = 4) -> list[tuple[Placed, int]]:
         """Placed files that should hold a chunk, with its offset there. The reader verifies what it finds."""
         rows = self._db.query(

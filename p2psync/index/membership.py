@@ -32,7 +32,9 @@ class Role(IntEnum):
     ADMIN = 2
 
 
-_READER = {RecordType.BIND, RecordType.BAD, RecordType.SNAPSHOT, RecordType.CLOSE, RecordType.KEYS}
+_READER = {
+    RecordType.BIND, RecordType.BAD, RecordType.SNAPSHOT, RecordType.CLOSE, RecordType.FORK, RecordType.KEYS,
+}  # fmt: skip
 _WRITER = _READER | {RecordType.FILE, RecordType.TOMBSTONE, RecordType.CHUNK, RecordType.PACK}
 _ADMIN = _WRITER | {
     RecordType.GENESIS, RecordType.ADD, RecordType.ROLE, RecordType.REMOVE, RecordType.ROTATE, RecordType.GRANT,

@@ -55,6 +55,7 @@ class RecordType(IntEnum):
     BAD = 8
     SNAPSHOT = 9
     CLOSE = 10
+    FORK = 11
     ADD = 16
     ROLE = 17
     REMOVE = 18

@@ -2,14 +2,15 @@
 
 Checks in order: chain, epoch, seal, membership it was written under, its author's binding and role, version vectors
 against what the author had seen. A record of the wrong type or form is flagged and skipped while the chain goes on; a
-record type this code does not know holds its feed; membership not seen yet makes the feed wait. Synchronous: it runs in
-a worker, one transaction a batch. Source: formats, "Entry", "Versions", "Identity, folder, membership".
+record type this code does not know holds its feed; membership not seen yet makes the feed wait; a second entry of one
+place is a fork. Synchronous: it runs in a worker, one transaction a batch. Source: formats, "Entry", "Forks", "Versions",
+"Identity, folder, membership".
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2psync.catalog.feeds import FeedState
 from p2psync.catalog.locations import CLAIMED
@@ -17,6 +18,7 @@ from p2psync.catalog.versions import read_version
 from p2psync.errors import IntegrityError, P2psyncError, PeerError
 from p2psync.ids import ZERO_HASH, FeedId, IdentityKey
 from p2psync.index.body import Body, decode_body
+from p2psync.index.forks import decode_fork
 from p2psync.index.membership import (
     MAY_WRITE,
     Membership,
@@ -38,7 +40,8 @@ from p2psync.index.records import (
 )
 from p2psync.index.versions import Dot, Version
 from p2psync.replica.context import Context
-from p2psync.sealed.entry import Entry, check_follows
+from p2psync.sealed.entry import Entry, check_follows, parse
+from p2psync.sealed.fork import ForkFound, ForkProof, prove_fork
 from p2psync.vault.entry import open_entry
 
 
@@ -50,13 +53,15 @@ class Admitted:
     waiting: str | None = None
     """Why the batch stopped early although nothing is wrong with it."""
     membership: bool = False
+    forks: list[ForkProof] = field(default_factory=list)
+    """Forks found, or told of by others, and written down: `forking.py` draws the consequences."""
 
 
 def admit(context: Context, entries: Sequence[Entry]) -> Admitted:
     """Admit consecutive entries of one feed, as far as they go.
 
-    IntegrityError (fork, bad seal) and PeerError (bad form) end it with nothing of the bad entry kept; what was
-    admitted before it stays.
+    IntegrityError (another branch, bad seal) and PeerError (bad form) end it with nothing of the bad entry kept; what was
+    admitted before it stays. `forking.take_in` is what exchanges call.
     """
     result = Admitted()
     touched: set[Path] = set()
@@ -70,10 +75,14 @@ def admit(context: Context, entries: Sequence[Entry]) -> Admitted:
                 context.catalog.feeds.hold(entry.feed, str(error))
                 result.waiting = str(error)
                 break
+            except ForkFound as fork:
+                result.forks.append(fork.proof)
+                break
             except P2psyncError as error:
                 failure = error
                 break
         context.catalog.versions.refresh(sorted(touched))
+        result.forks = [proof for proof in result.forks if context.catalog.forks.add(proof)]
     if failure is not None:
         raise failure
     return result
@@ -81,6 +90,9 @@ def admit(context: Context, entries: Sequence[Entry]) -> Admitted:
 
 def _admit_one(context: Context, entry: Entry, touched: set[Path], result: Admitted) -> None:
     state = context.catalog.feeds.state(entry.feed)
+    cut = context.catalog.forks.cut(entry.feed)
+    if cut is not None and entry.seq >= cut:
+        raise NotYetKnown(f"its author wrote two different entries {cut}; what it says from there on does not count")
     if entry.seq <= state.seq:
         _check_known(context, entry)
         return
@@ -97,9 +109,7 @@ def _admit_one(context: Context, entry: Entry, touched: set[Path], result: Admit
 def _check_known(context: Context, entry: Entry) -> None:
     held = context.catalog.feeds.entry(entry.feed, entry.seq)
     if held is not None and held != entry.data:
-        raise IntegrityError(
-            f"feed {entry.feed.hex()[:8]} has two different entries {entry.seq}: its device was cloned or restored"
-        )
+        raise ForkFound(prove_fork(parse(held), entry))
 
 
 def _apply(context: Context, entry: Entry, body: Body, state: FeedState, touched: set[Path], result: Admitted) -> None:
@@ -132,6 +142,7 @@ def _apply(context: Context, entry: Entry, body: Body, state: FeedState, touched
     context.catalog.feeds.append(entry, staged.author)
     touched |= staged.touched
     result.membership |= staged.membership_changed
+    result.forks += staged.forks
 
 
 def _author(context: Context, entry: Entry, body: Body, state: FeedState, staged: Staged) -> IdentityKey:
@@ -157,6 +168,7 @@ class Staged:
         self.seen: dict[FeedId, int] = {}
         self.touched: set[Path] = set()
         self.membership_changed = False
+        self.forks: list[ForkProof] = []
 
     def take(self, number: int, index: int, data: bytes) -> None:
         match number:
@@ -182,6 +194,8 @@ class Staged:
                 self._keep_membership(data)
             case RecordType.ROTATE:
                 decode_rotate(data)
+            case RecordType.FORK:
+                self.forks.append(decode_fork(data))
             case _:
                 pass  # bind was read before; optional records are kept in the entry and passed on
 
@@ -203,6 +217,6 @@ class Staged:
 _HANDLED = frozenset(
     {
         RecordType.BIND, RecordType.GENESIS, RecordType.FILE, RecordType.TOMBSTONE, RecordType.CHUNK, RecordType.PACK,
-        RecordType.ADD, RecordType.ROTATE,
+        RecordType.ADD, RecordType.ROTATE, RecordType.FORK,
     }
 )  # fmt: skip

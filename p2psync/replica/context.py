@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import trio
 
 from p2psync.catalog.catalog import Catalog
-from p2psync.catalog.keystore import FolderKeys
+from p2psync.catalog.keystore import FolderKeys, Keystore
 from p2psync.errors import FolderStopped
 from p2psync.ids import FeedId, FolderId, IdentityKey
 from p2psync.index.membership import Membership, Role
@@ -68,6 +68,8 @@ class Context:
     clock: Clock
     randomness: Randomness
     workers: Workers
+    keystore: Keystore | None = None
+    """Where a new feed key is written down; None where feeds are never changed."""
     shape: Shape = field(init=False)
     """What this device keeps of the folder: its type and what is ignored."""
     opened: Filesystem | None = None
@@ -97,6 +99,12 @@ class Context:
     """What each source has given since the replica was opened."""
     uploader: trio.Lock = field(default_factory=trio.Lock)
     """Held by the one exchange that uploads new content."""
+    unsure: bool = False
+    """This device begins a new incarnation: nothing is published before its past is here and the disk was compared."""
+    rebuilds: int = 0
+    """How often everything was worked out anew since the replica was opened."""
+    renewed: Signal = field(default_factory=Signal)
+    """A new incarnation began: whatever runs on the old one's knowledge of the disk begins again."""
     dirty: set[Path] = field(default_factory=set)
     temps: set[Path] = field(default_factory=set)
     """Paths that have or may have a temp file: those nobody needs any more are removed between rounds."""

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 
 import trio
 
-from p2psync.errors import IntegrityError, NotFound, PeerError, UserError
+from p2psync.errors import IntegrityError, NotFound, PeerError
 from p2psync.ids import Ciphertext, FeedId
 from p2psync.limits import SEQ_MAX
-from p2psync.replica.admission import Admitted, admit
+from p2psync.replica.admission import Admitted
 from p2psync.replica.context import Context, Signal
+from p2psync.replica.elsewhere import notice_branches, seek_fork
+from p2psync.replica.forking import renewal_noticed, take_in
 from p2psync.replica.uploading import Uploading
 from p2psync.sealed.entry import Entry
 from p2psync.sealed.keys import ObjectKey, after_seq, entry_prefix
@@ -25,6 +27,8 @@ from p2psync.store.interface import BlindStore, Head, Listed
 _PAGE = 64
 """Entries asked for at once and admitted in one transaction; at most 64 MiB, usually 256 KiB."""
 _PAGE_BYTES = 8 << 20
+_SIBLINGS = 4
+"""Entries of one place that are looked at: two prove a fork."""
 
 
 class StoreExchange:
@@ -60,7 +64,7 @@ class StoreExchange:
     async def _note_heads(self, heads: dict[FeedId, Head]) -> None:
         for feed, head in heads.items():
             self.held[feed] = max(head.seq, self.held.get(feed, 0))
-        await check_own_feed(self._context, heads)
+        await notice_branches(self._context, self, heads)
         self.moved.notify()
 
     async def asked(self) -> bool:
@@ -99,11 +103,14 @@ class StoreExchange:
                 break
             data = await self._get_all(_bounded(page))
             try:
-                result = await context.workers.run(self._admit, data)
+                with renewal_noticed(context):
+                    result = await context.workers.run(self._admit, data)
             except (IntegrityError, PeerError) as error:
+                if isinstance(error, IntegrityError) and await seek_fork(context, self, feed):
+                    return True
                 context.set_trouble(f"feed {feed.hex()[:8]}", f"{self.name}: {error}")
                 return moved
-            if result.entries:
+            if result.entries or result.forks:
                 moved = True
                 self._announce(result)
             if result.waiting or not result.entries:
@@ -124,7 +131,18 @@ class StoreExchange:
             found = check_object(key, data)
             if isinstance(found, Entry):
                 entries.append(found)
-        return admit(self._context, entries)
+        return take_in(self._context, entries)
+
+    async def entry_behind(self, feed: FeedId, seq: int) -> Entry | None:
+        """See `Elsewhere`."""
+        page = await self._store.list(entry_prefix(feed), after_seq(feed, seq), _SIBLINGS)
+        objects = [check_object(key, data) for key, data in await self._get_all(page)]
+        entries = [each for each in objects if isinstance(each, Entry)]
+        if not entries:
+            return None
+        held = await self._context.workers.run(self._context.catalog.feeds.entry, feed, entries[0].seq)
+        siblings = (each for each in entries if each.seq == entries[0].seq and each.data != held)
+        return next(siblings, entries[0])
 
     async def _get_all(self, page: Sequence[Listed]) -> list[tuple[ObjectKey, Ciphertext]]:
         got: dict[ObjectKey, Ciphertext] = {}
@@ -177,17 +195,6 @@ class StoreExchange:
             self.held[state.feed] = max(held, self.held.get(state.feed, 0))
             pushed = True
         return pushed
-
-
-async def check_own_feed(context: Context, heads: dict[FeedId, Head]) -> None:
-    """UserError when others hold more of this device's own feed than it does itself: it must not go on writing."""
-    own = heads.get(context.own_feed)
-    state = await context.workers.run(context.catalog.feeds.state, context.own_feed)
-    if own is not None and own.seq > state.seq:
-        raise UserError(
-            "this device's own feed goes further elsewhere than here: its home was restored from a backup or"
-            " copied; remove this home and join the folder again (the files can stay where they are)"
-        )
 
 
 async def all_here(context: Context, heads: dict[FeedId, Head]) -> bool:

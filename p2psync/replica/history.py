@@ -66,9 +66,10 @@ class Records:
             return held
         try:
             body = self._read(dot)
-            return None if body is None else decode_version(body.records[dot.index], dot)
+            found = None if body is None else decode_version(body.records[dot.index], dot)
         except (P2psyncError, IndexError):
             return None
+        return found if found is not None and found.path == path else None
 
     def _read(self, dot: Dot) -> Body | None:
         if self._body is None or self._body[0] != (dot.feed, dot.seq):

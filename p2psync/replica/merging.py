@@ -132,6 +132,8 @@ def base_of(context: Context, winner: Version, loser: Version) -> Version | None
 
 def may_settle(context: Context, path: Path) -> bool:
     """Whether a path and its conflict copies stand on the disk as placed, so that no edit of the user is overruled."""
+    if context.unsure:
+        return False
     for each in (path, *(copy.path for copy in context.catalog.conflicts.of(path))):
         placed, stat = context.catalog.placed.get(each), context.filesystem.stat(each)
         held = placed is not None and placed.live

@@ -15,8 +15,11 @@ import trio
 from p2psync.errors import IntegrityError, NotFound, PeerError
 from p2psync.ids import FeedId
 from p2psync.replica.context import Context, Signal
-from p2psync.replica.exchange import all_here, check_own_feed
+from p2psync.replica.elsewhere import notice_branches, seek_fork
+from p2psync.replica.exchange import all_here
+from p2psync.replica.forking import renewal_noticed
 from p2psync.replica.serving import FolderAnswers, admit_entries, announce
+from p2psync.sealed.entry import Entry, parse
 from p2psync.session.peer_channel import PeerChannel
 from p2psync.session.peer_link import PeerLink
 from p2psync.store.interface import Head, Watched
@@ -24,6 +27,17 @@ from p2psync.vault.channel import FolderProver
 
 _PUSH_MOST = 8
 """Entries pushed at once: at most 8 MiB, what an entry list holds. More is pulled, at the other's pace."""
+
+
+class PeerEntries:
+    """Single entries of the other device (see `Elsewhere`)."""
+
+    def __init__(self, channel: PeerChannel) -> None:
+        self._channel = channel
+
+    async def entry_behind(self, feed: FeedId, seq: int) -> Entry | None:
+        entries = await self._channel.entries(feed, seq)
+        return parse(entries[0]) if entries else None
 
 
 class PeerExchange:
@@ -36,7 +50,7 @@ class PeerExchange:
         self._shown = Signal()
         self._news = Signal()
         self._theirs: dict[FeedId, Head] = {}
-        self._pushed_from = 0
+        self._pushed_from = (FeedId(b""), 0)
         self._channel: PeerChannel | None = None
 
     async def run(self) -> None:
@@ -87,8 +101,9 @@ class PeerExchange:
         if self._channel is None:
             await trio.lowlevel.checkpoint()
             return False
-        watched = await self._channel.watch(-1)
-        await self._note(watched)
+        channel = self._channel
+        watched = await channel.watch(-1)
+        await self._note(channel, watched)
         return await all_here(self._context, watched.heads)
 
     async def _exchange(self, channel: PeerChannel) -> None:
@@ -97,9 +112,9 @@ class PeerExchange:
         self.held.clear()
         self._theirs.clear()
         watched = await channel.watch(-1)
-        await self._note(watched)
+        await self._note(channel, watched)
         own = await context.workers.run(context.catalog.feeds.state, context.own_feed)
-        self._pushed_from = own.seq
+        self._pushed_from = (own.feed, own.seq)
         self._channel = context.peers[self.name] = channel
         context.peers_moved.notify()
         context.work_arrived.notify()
@@ -124,14 +139,14 @@ class PeerExchange:
         while self._context.peers.get(self.name) in (channel, None):
             await moved.wait(moved.count)
 
-    async def _note(self, watched: Watched) -> None:
+    async def _note(self, channel: PeerChannel, watched: Watched) -> None:
         moved = False
         for feed, head in watched.heads.items():
             self.held[feed] = max(head.seq, self.held.get(feed, 0))
             if feed not in self._theirs or self._theirs[feed].seq < head.seq:
                 self._theirs[feed] = head
                 moved = True
-        await check_own_feed(self._context, watched.heads)
+        await notice_branches(self._context, PeerEntries(channel), watched.heads)
         if moved:
             self._news.notify()
             self._context.changed.notify()
@@ -141,7 +156,7 @@ class PeerExchange:
         while True:
             watched = await channel.watch(revision)
             revision = watched.revision
-            await self._note(watched)
+            await self._note(channel, watched)
             self._context.work_arrived.notify()
 
     async def _pass_on(self) -> None:
@@ -196,12 +211,15 @@ class PeerExchange:
                 return moved
             entries = await channel.entries(feed, state.seq)
             try:
-                result = await context.workers.run(admit_entries, context, entries, feed)
+                with renewal_noticed(context):
+                    result = await context.workers.run(admit_entries, context, entries, feed)
             except (IntegrityError, PeerError) as error:
+                if isinstance(error, IntegrityError) and await seek_fork(context, PeerEntries(channel), feed):
+                    return True
                 context.set_trouble(subject, f"{self.name}: {error}")
                 return moved
             announce(context, result)
-            moved |= bool(result.entries)
+            moved |= bool(result.entries or result.forks)
             if result.waiting or not result.entries:
                 return moved
             context.trouble.pop(subject, None)
@@ -221,7 +239,8 @@ class PeerExchange:
         context, own = self._context, self._context.own_feed
         state = await context.workers.run(context.catalog.feeds.state, own)
         held = self.held.get(own, 0)
-        if not self._pushed_from <= held < state.seq <= held + _PUSH_MOST:
+        feed, begun = self._pushed_from
+        if not (begun if feed == own else 0) <= held < state.seq <= held + _PUSH_MOST:
             return
         entries = await context.workers.run(context.catalog.feeds.entries_after, own, held, _PUSH_MOST)
         await channel.put_entries([data for _, _, data in entries])

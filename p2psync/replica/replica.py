@@ -17,10 +17,9 @@ import trio
 from p2psync.catalog.brake import Held
 from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.keystore import Keystore
-from p2psync.encoding import decode
 from p2psync.errors import AccessRefused, FolderStopped, LinkLost, NotFound, P2psyncError, StorageError, UserError
-from p2psync.ids import EntryHash, FeedId, FolderId, IdentityKey
-from p2psync.index.body import FeedHead, decode_body
+from p2psync.ids import FeedId, FolderId, IdentityKey
+from p2psync.index.body import FeedHead
 from p2psync.index.membership import Member, Newcomer, Role, encode_add
 from p2psync.index.paths import Path, show
 from p2psync.index.versions import Dot
@@ -33,8 +32,11 @@ from p2psync.replica.explaining import Explained, explain
 from p2psync.replica.failures import only_failure
 from p2psync.replica.filesystem import Filesystem
 from p2psync.replica.folder_status import HELD, FolderStatus
+from p2psync.replica.forking import settle_forks
 from p2psync.replica.founding import introduced
+from p2psync.replica.incarnation import resume_incarnation
 from p2psync.replica.inotify import watch_tree
+from p2psync.replica.joined import admitted, reconciled
 from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.replica.marker import check_marker
 from p2psync.replica.peer_exchange import PeerExchange
@@ -44,12 +46,10 @@ from p2psync.replica.reshaping import Reshaping
 from p2psync.replica.restoring import Restoring
 from p2psync.replica.watcher import Skips, Watcher
 from p2psync.replica.watching import Watching
-from p2psync.sealed.entry import parse
 from p2psync.seams import Clock, Randomness, Workers
 from p2psync.session.peer_link import PeerLink
 from p2psync.store.interface import BlindStore
 from p2psync.vault.device_keys import DeviceKeys
-from p2psync.vault.entry import open_entry
 from p2psync.vault.secrets import FolderSecrets
 
 MakeFilesystem = Callable[[FilePath], Filesystem]
@@ -122,10 +122,12 @@ class Replica:
             except* (FolderStopped, StorageError) as group:
                 self._stopped = str(only_failure(group, (FolderStopped, StorageError)))
                 context.changed.notify()
-            await trio.sleep(_STOPPED_RETRY_SECONDS)
+                await trio.sleep(_STOPPED_RETRY_SECONDS)
 
     async def _run_once(self) -> None:
+        """Until the folder must stop, or begin again because a new incarnation began."""
         context = self._context
+        renewed = context.renewed.count
         filesystem = await context.workers.run(self._make_filesystem, self._root)
         context.opened = filesystem
         try:
@@ -134,11 +136,15 @@ class Replica:
             await context.workers.run(recover, context)
             await context.workers.run(self._begin_shape)
             self._stopped = None
-            await self._admitted()
+            await admitted(context)
+            if context.unsure:
+                await reconciled(context, self._has_heard)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watching.run)
                 nursery.start_soon(self._applying.run)
                 nursery.start_soon(Collecting(context).run)
+                await context.renewed.wait(renewed)
+                nursery.cancel_scope.cancel()
         finally:
             context.opened = None
             filesystem.close()
@@ -147,35 +153,10 @@ class Replica:
         with self._context.tree:
             self._context.shape.begin(self._context.filesystem)
 
-    async def _admitted(self) -> None:
-        """Admission first, scan second: wait for the entry that admitted this device and all it had seen."""
-        context = self._context
-        while True:
-            seen = context.feeds_grew.count
-            if await context.workers.run(self._required_is_here):
-                return
-            context.changed.notify()
-            await context.feeds_grew.wait(seen)
-
-    def _required_is_here(self) -> bool:
-        context = self._context
-        data = context.catalog.get("required")
-        if not data:
-            return True
-        feed, seq, name = decode(data, 256)
-        held = context.catalog.feeds.entry(FeedId(feed), seq)
-        if held is None:
-            return False
-        entry = parse(held)
-        if entry.hash != EntryHash(name):
-            raise FolderStopped(
-                "the store shows another history than the device that admitted this one: do not trust it"
-            )
-        body = decode_body(open_entry(context.folder, context.secrets.epoch(entry.epoch), entry))
-        if any(context.catalog.feeds.state(head.feed).seq < head.seq for head in body.heads):
-            return False
-        context.catalog.set("required", b"")
-        return True
+    def _has_heard(self) -> bool:
+        """Whether everything some store or device showed at its last word was taken in."""
+        connected: list[StoreExchange | PeerExchange] = [*self._exchanges.values(), *self._peers.values()]
+        return any(each.heard for each in connected)
 
     @property
     def links(self) -> frozenset[str]:
@@ -274,7 +255,7 @@ class Replica:
     def _state(self, need_files: int, upload: int) -> str:
         if self._stopped is not None:
             return "error"
-        if self._context.opened is None or self._watching.scanning or self._watching.settling:
+        if self._context.opened is None or self._context.unsure or self._watching.scanning or self._watching.settling:
             return "scanning"
         if self._applying.braking.holds:
             return "held"
@@ -389,10 +370,13 @@ async def open_replica(
     def prepare() -> Context:
         catalog = Catalog(catalog_path)
         keys = keystore.load_folder(catalog.folder)
-        return Context(
+        context = Context(
             catalog=catalog, keys=keys, device=device, membership=catalog.membership(), clock=clock,
-            randomness=randomness, workers=workers, links=links,
+            randomness=randomness, workers=workers, links=links, keystore=keystore,
         )  # fmt: skip
+        resume_incarnation(context)
+        settle_forks(context)
+        return context
 
     context = await workers.run(prepare)
     try:

@@ -297,6 +297,10 @@ class Restoring:
     def _publish(self, wishes: Sequence[_Wish], overrule: bool) -> None:
         context = self._context
         with context.tree, context.catalog.transaction():
+            if context.unsure:
+                raise UserError(
+                    "this device takes in what it wrote before its home was restored or copied; try again soon"
+                )
             writer = EntryWriter(context, {wish.path for wish in wishes})
             for wish in wishes:
                 base, wanted = context.catalog.placed.get(wish.path), context.catalog.versions.wanted(wish.path)

@@ -14,9 +14,10 @@ from p2psync.ids import ChunkId, Ciphertext, EpochId, FeedId, IdentityKey, Plain
 from p2psync.index.body import decode_body
 from p2psync.index.records import decode_inline
 from p2psync.limits import INLINE_MAX
-from p2psync.replica.admission import Admitted, admit
+from p2psync.replica.admission import Admitted
 from p2psync.replica.assembly import read_chunk
 from p2psync.replica.context import Context, Signal
+from p2psync.replica.forking import renewal_noticed, take_in
 from p2psync.sealed.entry import Entry, parse
 from p2psync.store.interface import Head, Watched
 from p2psync.vault.entry import open_entry
@@ -70,7 +71,8 @@ class FolderAnswers:
     async def take_entries(self, entries: Sequence[Ciphertext]) -> None:
         context = self._context
         try:
-            result = await context.workers.run(admit_entries, context, entries)
+            with renewal_noticed(context):
+                result = await context.workers.run(admit_entries, context, entries)
         except (IntegrityError, PeerError) as error:
             context.set_trouble("entries of a peer", str(error))
             return
@@ -101,12 +103,12 @@ def admit_entries(context: Context, entries: Sequence[Ciphertext], feed: FeedId 
         if entry.feed != feed:
             raise PeerError("entries of several feeds in one list")
         parsed.append(entry)
-    return admit(context, parsed)
+    return take_in(context, parsed)
 
 
 def announce(context: Context, result: Admitted) -> None:
     """Wake whoever waits for what entries bring."""
-    if result.entries:
+    if result.entries or result.forks:
         context.feeds_grew.notify()
         context.work_arrived.notify()
         context.changed.notify()

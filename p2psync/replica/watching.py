@@ -85,6 +85,7 @@ class Watching:
                 nursery.start_soon(self._work, nursery)
         finally:
             self._stop = True
+            self.scanning = True  # what changes until it runs again is not known
 
     async def _follow(self, watcher: Watcher) -> None:
         while True:

@@ -1,8 +1,9 @@
 """The outside of an entry: what anyone may read and check without a key.
 
 object = signed ‖ signature, signed = msgpack [version, feed, seq, previous hash, epoch id, sealed], signature by the
-feed key over lp(SIGN_ENTRY, signed). The hash names `signed` only. Checks are made over the received bytes. This module
-does not know what `sealed` means. Source: formats, "Entry".
+feed key over lp(SIGN_ENTRY, seq, entry hash), so that two signatures prove a fork without the entries (`fork.py`). The
+hash names `signed` only. Checks are made over the received bytes. This module does not know what `sealed` means.
+Source: formats, "Entry".
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class Entry:
     def key(self) -> ObjectKey:
         return entry_key(self.feed, self.seq, self.hash)
 
+    @property
+    def signature(self) -> bytes:
+        return self.data[-SIGNATURE_BYTES:]
+
 
 def padded_size(least: int) -> int:
     """The smallest allowed object size (ENTRY_STEP · 2^k) that holds `least` bytes. ValueError above ENTRY_MAX."""
@@ -58,10 +63,10 @@ def outer_overhead(seq: int, sealed_size: int) -> int:
 def build(feed_key: SigningKey, seq: int, previous: EntryHash, epoch: EpochId, sealed: Ciphertext) -> Entry:
     """Frame and sign an entry whose sealed body was sized to make a padded object."""
     signed = encode([VERSION, feed_key.public, seq, previous, epoch, sealed])
-    data = signed + feed_key.sign(domains.SIGN_ENTRY, signed)
+    entry_hash = EntryHash(labelled_hash(domains.ENTRY_HASH, signed))
     return Entry(
-        feed=FeedId(feed_key.public), seq=seq, previous=previous, epoch=epoch, sealed=sealed,
-        hash=EntryHash(labelled_hash(domains.ENTRY_HASH, signed)), data=Ciphertext(data),
+        feed=FeedId(feed_key.public), seq=seq, previous=previous, epoch=epoch, sealed=sealed, hash=entry_hash,
+        data=Ciphertext(signed + feed_key.sign(domains.SIGN_ENTRY, seq.to_bytes(8, "big"), entry_hash)),
     )  # fmt: skip
 
 
@@ -81,11 +86,16 @@ def parse(data: bytes) -> Entry:
     fields.end()
     if (seq == 1) != (previous == ZERO_HASH):
         raise PeerError("entry 1, and only entry 1, follows nothing")
-    verify(feed, signature, domains.SIGN_ENTRY, signed)
     entry_hash = EntryHash(labelled_hash(domains.ENTRY_HASH, signed))
+    verify_place(feed, seq, entry_hash, signature)
     return Entry(
         feed=feed, seq=seq, previous=previous, epoch=epoch, sealed=sealed, hash=entry_hash, data=Ciphertext(data)
     )
+
+
+def verify_place(feed: FeedId, seq: int, entry_hash: EntryHash, signature: bytes) -> None:
+    """IntegrityError unless the feed's key signed that this entry stands at this place."""
+    verify(feed, signature, domains.SIGN_ENTRY, seq.to_bytes(8, "big"), entry_hash)
 
 
 def check_follows(entry: Entry, seq: int, last: EntryHash) -> None:

@@ -33,21 +33,22 @@ class SharedFolder:
 
     def share(self, device: str = "a") -> None:
         """Share the tree of a device; its first code is kept for the first who joins."""
-        started = self.machine.device(device, "share", str(self.root(device)), *self._options())
+        started = self.machine.device(device, "share", str(self.root(device)), *self.options)
         self.processes[device] = started
         self.code = started.first_json(lambda said: "code" in said)["code"]
 
     def join(self, device: str = "b") -> None:
-        arguments = ("join", str(self.root(device)), *self._options())
+        arguments = ("join", str(self.root(device)), *self.options)
         started = self.machine.device(device, *arguments, P2PSYNC_CODE=self.code)
         self.processes[device] = started
         started.first_json(lambda said: "folder" in said)
 
     def start(self, device: str) -> None:
         """Run a device again that was stopped or killed."""
-        self.processes[device] = self.machine.device(device, "serve", *self._options())
+        self.processes[device] = self.machine.device(device, "serve", *self.options)
 
-    def _options(self) -> tuple[str, ...]:
+    @property
+    def options(self) -> tuple[str, ...]:
         """Everything goes through the relay: what is tested here is the way over stored ciphertext."""
         return "--relay", self.url, "--links", "store", "--json"
 

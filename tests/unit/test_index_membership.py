@@ -221,7 +221,7 @@ def test_any_bytes_are_refused_by_our_errors_only(data: bytes) -> None:
 
 def test_the_role_table_is_the_one_in_the_formats() -> None:
     """Property 24."""
-    reader = {"BIND", "BAD", "SNAPSHOT", "CLOSE", "KEYS"}
+    reader = {"BIND", "BAD", "SNAPSHOT", "CLOSE", "FORK", "KEYS"}
     writer = reader | {"FILE", "TOMBSTONE", "CHUNK", "PACK"}
     admin = writer | {"GENESIS", "ADD", "ROLE", "REMOVE", "ROTATE", "GRANT", "RETIRE", "STORE"}
     for role, names in ((Role.READER, reader), (Role.WRITER, writer), (Role.ADMIN, admin)):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2psync.crypto import domains
-from p2psync.crypto.hashing import content_hash
+from p2psync.crypto.hashing import content_hash, labelled_hash
+from p2psync.crypto.signing import SigningKey
 from p2psync.encoding import encode
 from p2psync.errors import IntegrityError, PeerError
 from p2psync.ids import ZERO_HASH, Ciphertext, EntryHash, EpochId, PackName
@@ -27,7 +28,12 @@ def signed_entry(*fields: object, size: int = ENTRY_STEP) -> bytes:
     """An entry with a right signature over any fields, its sealed bytes filled up to `size` in all."""
     short = 64 + len(encode([*fields, bytes(1000)])) - 1000
     signed = encode([*fields, bytes(size - short)])
-    return signed + FEED.sign(domains.SIGN_ENTRY, signed)
+    return signed + sign_place(FEED, signed, fields[2] if len(fields) > 2 else 1)
+
+
+def sign_place(key: SigningKey, signed: bytes, seq: object, label: str = domains.SIGN_ENTRY) -> bytes:
+    place = seq.to_bytes(8, "big") if isinstance(seq, int) and 0 <= seq < 1 << 64 else b""
+    return key.sign(label, place, labelled_hash(domains.ENTRY_HASH, signed))
 
 
 def signed_envelope(*fields: object) -> bytes:
@@ -169,7 +175,10 @@ def test_an_entry_of_a_size_not_allowed_is_refused(size: int) -> None:
 
 def test_an_entry_signed_by_another_feed_or_for_another_purpose_is_refused() -> None:
     signed = signed_entry(*RIGHT)[:-64]
-    for signature in (make_feed_key(10).sign(domains.SIGN_ENTRY, signed), FEED.sign(domains.SIGN_ENVELOPE, signed)):
+    for signature in (
+        sign_place(make_feed_key(10), signed, RIGHT[2]), sign_place(FEED, signed, RIGHT[2], domains.SIGN_ENVELOPE),
+        sign_place(FEED, signed, 3), FEED.sign(domains.SIGN_ENTRY, signed),
+    ):  # fmt: skip
         with pytest.raises(IntegrityError):
             entry.parse(signed + signature)
 

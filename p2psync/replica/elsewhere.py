@@ -1,0 +1,111 @@
+"""What an exchange asks of the other side beyond following it: single entries, to look before it reads.
+
+Two questions are answered with them. Is this device's own feed longer or different there, so that its home was restored
+or copied? And where does a feed part that goes on differently there? Heads are claims; the answers rest on entries whose
+signature holds. Source: formats, "Incarnations" and "Forks".
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from p2psync.errors import IntegrityError, PeerError
+from p2psync.ids import FeedId
+from p2psync.replica.context import Context
+from p2psync.replica.forking import renewal_noticed, saying_again, take_in
+from p2psync.replica.incarnation import begin_incarnation
+from p2psync.replica.rebuilding import all_or_nothing, rebuild
+from p2psync.sealed.entry import Entry
+from p2psync.store.interface import Head
+
+
+class Elsewhere(Protocol):
+    """A store or another device, as far as single entries go."""
+
+    async def entry_behind(self, feed: FeedId, seq: int) -> Entry | None:
+        """The first entry held there behind `seq`, its signature checked; None when there is none.
+
+        Of several at one place, one that is not held here.
+        """
+
+
+async def seek_fork(context: Context, there: Elsewhere, feed: FeedId) -> bool:
+    """A feed does not go on there as it does here: find the place where it parted. True when that proved a fork."""
+    entry = await there.entry_behind(feed, await _last_common(context, there, feed))
+    if entry is None or entry.feed != feed:
+        return False
+    try:
+        with renewal_noticed(context):
+            result = await context.workers.run(take_in, context, [entry])
+    except (IntegrityError, PeerError):
+        return False
+    return bool(result.forks)
+
+
+async def notice_branches(context: Context, there: Elsewhere, heads: dict[FeedId, Head]) -> None:
+    """Look at heads for what does not fit what is held here: of this device's own feed, or of another's."""
+    await _notice_own_feed(context, there, heads)
+    for feed in await context.workers.run(_other_branches, context, heads):
+        await seek_fork(context, there, feed)
+
+
+def _other_branches(context: Context, heads: dict[FeedId, Head]) -> list[FeedId]:
+    """Feeds of others that show, at a place that is held here, another entry."""
+    feeds, forks = context.catalog.feeds, context.catalog.forks
+    return [
+        feed
+        for feed, head in heads.items()
+        if feed != context.own_feed
+        and feeds.hash_at(feed, head.seq) not in (None, head.hash)
+        and forks.cut(feed) is None
+    ]
+
+
+async def _notice_own_feed(context: Context, there: Elsewhere, heads: dict[FeedId, Head]) -> None:
+    """Begin a new incarnation if this device's own feed is longer or different there than here.
+
+    What this device wrote since its lives parted was shown to nobody the other side knows; it leaves the catalog, and
+    what it said of the disk is found there again.
+    """
+    own = context.own_feed
+    head = heads.get(own)
+    if head is None or await context.workers.run(_is_ours, context, own, head):
+        return
+    shown = await there.entry_behind(own, head.seq - 1)
+    if shown is None or shown.feed != own or await context.workers.run(_holds, context, shown):
+        return  # a claim without an entry
+    parted = await _last_common(context, there, own)
+
+    def begin() -> None:
+        with all_or_nothing(context):
+            if context.own_feed != own:
+                return  # another exchange was faster
+            void = rebuild(context, own, parted) if context.catalog.feeds.state(own).seq > parted else []
+            with saying_again(context, void):
+                begin_incarnation(context, own, shown.seq)
+
+    with renewal_noticed(context):
+        await context.workers.run(begin)
+
+
+async def _last_common(context: Context, there: Elsewhere, feed: FeedId) -> int:
+    """The last entry of a feed that this device and the other side both hold: both are chains, so it is bisected."""
+    state = await context.workers.run(context.catalog.feeds.state, feed)
+    low, high = 0, state.seq
+    while low < high:
+        middle = (low + high + 1) // 2
+        entry = await there.entry_behind(feed, middle - 1)
+        if entry is not None and entry.seq == middle and await context.workers.run(_holds, context, entry):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _is_ours(context: Context, own: FeedId, head: Head) -> bool:
+    state = context.catalog.feeds.state(own)
+    return head.seq <= state.seq and context.catalog.feeds.hash_at(own, head.seq) in (None, head.hash)
+
+
+def _holds(context: Context, entry: Entry) -> bool:
+    return context.catalog.feeds.entry(entry.feed, entry.seq) == entry.data

@@ -1,0 +1,71 @@
+"""What a replica waits for before it looks at the disk: its own admission, or its own past.
+
+Pairing names the entry that admitted a newcomer: nothing is scanned before it is here, so that not even a first sync can
+be rolled back by whoever keeps the entries. A new incarnation waits for what its past lives wrote, then compares the disk
+with it. Source: formats, "Incarnations".
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from p2psync.encoding import decode
+from p2psync.errors import FolderStopped
+from p2psync.ids import EntryHash, FeedId
+from p2psync.index.body import decode_body
+from p2psync.replica.context import Context
+from p2psync.replica.incarnation import end_unsureness, past_is_here
+from p2psync.replica.reconciling import reconcile
+from p2psync.sealed.entry import parse
+from p2psync.vault.entry import open_entry
+
+_WAITING = "this device"
+
+
+async def admitted(context: Context) -> None:
+    """Admission first, scan second: wait for the entry that admitted this device and all it had seen."""
+    while True:
+        seen = context.feeds_grew.count
+        if await context.workers.run(_admission_is_here, context):
+            return
+        context.changed.notify()
+        await context.feeds_grew.wait(seen)
+
+
+def _admission_is_here(context: Context) -> bool:
+    data = context.catalog.get("required")
+    if not data:
+        return True
+    feed, seq, name = decode(data, 256)
+    held = context.catalog.feeds.entry(FeedId(feed), seq)
+    if held is None:
+        return False
+    entry = parse(held)
+    if entry.hash != EntryHash(name):
+        raise FolderStopped("the store shows another history than the device that admitted this one: do not trust it")
+    body = decode_body(open_entry(context.folder, context.secrets.epoch(entry.epoch), entry))
+    if any(context.catalog.feeds.state(head.feed).seq < head.seq for head in body.heads):
+        return False
+    context.catalog.set("required", b"")
+    return True
+
+
+async def reconciled(context: Context, has_heard: Callable[[], bool]) -> None:
+    """A new incarnation: what its past lives wrote is admitted first, then the disk is compared with it."""
+    stopped = threading.Event()
+    context.set_trouble(
+        _WAITING,
+        "its home was restored from a backup or copied: it takes in what it wrote before, then goes on under a new feed",
+    )
+    while True:
+        seen = context.changed.count
+        if await context.workers.run(past_is_here, context) and has_heard():
+            break
+        await context.changed.wait(seen)
+    try:
+        await context.workers.run(reconcile, context, stopped.is_set)
+    finally:
+        stopped.set()
+    await context.workers.run(end_unsureness, context)
+    context.set_trouble(_WAITING, None)
