@@ -6,7 +6,7 @@ conflict copies included, and keeps the `need` queue true. Decisions are `index/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -93,6 +93,19 @@ class Versions:
         )
         found = (self.version(path, Dot(FeedId(feed), seq, index)) for feed, seq, index in rows)
         return [version for version in found if version is not None]
+
+    def lost_with(self, path: Path, losers: Sequence[Version]) -> list[Version]:
+        """These losers, those that have names of their own already, and every version of the same state as one of them.
+
+        A change of the path takes them all in: one that it left out could take the path's name from it later.
+        """
+        rows = self._db.query("SELECT feed, seq FROM settled WHERE dir = ? AND name = ?", columns(path))
+        settled = {(feed, seq) for feed, seq in rows}
+        if not settled and not losers:
+            return []
+        frontier = self.frontier(path)
+        named = [v for v in decide(frontier).losers if (v.dot.feed, v.dot.seq) in settled] if frontier else []
+        return [v for v in frontier if any(v.same_state(lost) for lost in (*losers, *named))]
 
     def copy_path(self, version: Version) -> Path | None:
         """Where the conflict copy of `version` stands, or would if another took its place; None: there is none."""

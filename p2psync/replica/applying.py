@@ -22,13 +22,13 @@ from p2psync.replica.assembly import Assembly
 from p2psync.replica.bases import Fresh, remember
 from p2psync.replica.braking import Braking
 from p2psync.replica.chunk_lists import file_rows
+from p2psync.replica.claiming import claim_directories
 from p2psync.replica.context import Context
 from p2psync.replica.failures import only_failure
 from p2psync.replica.fetcher import Fetcher
 from p2psync.replica.materialiser import Materialiser, Plan, as_placed, plan_path
 from p2psync.replica.merging import Merging
 from p2psync.replica.namesakes import Namesakes
-from p2psync.replica.publisher import claim_directories
 from p2psync.replica.recovery import recover
 from p2psync.replica.scanner import fingerprint_of
 

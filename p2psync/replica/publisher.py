@@ -120,26 +120,6 @@ def _losers_kept(context: Context, change: LocalChange, wanted: Wanted | None) -
     return context.catalog.versions.losers(change.path)[:_KEPT_MAX] if wanted is not None else []
 
 
-def claim_directories(context: Context, paths: Collection[Path]) -> int:
-    """Publish a directory at each path where a file or symlink is wanted although something is wanted below it.
-
-    Which of the two came first has no say: files below must not be lost, so the directory stands (formats, "Merging").
-    """
-    claimed = 0
-    with context.tree, context.catalog.transaction():
-        writer = EntryWriter(context)
-        for path in sorted(paths) if not context.unsure else ():
-            wanted = context.catalog.versions.wanted(path)
-            if wanted is None or wanted.kind not in (Kind.FILE, Kind.SYMLINK) or wanted.source is not None:
-                continue
-            if context.catalog.versions.live_below(path):
-                writer.begin_unit(2 * (CHUNK_LIST_INLINE * CHUNK_ROW + _RECORD_FIELDS + 2 * sum(map(len, path))))
-                writer.claim_directory(path)
-                claimed += 1
-        writer.flush()
-    return claimed
-
-
 def room_of(context: Context, change: LocalChange, wanted: Wanted | None, inline: bool) -> int:
     """At most the bytes of the records a change makes: its own, conflict copies kept, and its content."""
     vector = len(change.base.vector) + 2 if change.base is not None else 1
@@ -282,8 +262,8 @@ class EntryWriter:
         for loser in losers:
             self.keep_copy(loser)
         dot = Dot(context.own_feed, self.seq, len(self._records))
-        covered = [*losers, previous] if previous is not None else losers
-        return _version_of(context, change, wanted, dot, covered)
+        covered = context.catalog.versions.lost_with(change.path, losers) if wanted is not None else []
+        return _version_of(context, change, wanted, dot, [*covered, previous] if previous is not None else covered)
 
     def add_decided(self, version: Version, seen: Sequence[Vector]) -> None:
         """A version that settles a conflict, with its dot and vector still to be set: it covers what `seen` says.
