@@ -120,7 +120,8 @@ class Materialiser:
             parent = path[:depth]
             stat = self._context.filesystem.stat(parent)
             if stat is None:
-                self._context.filesystem.make_directory(parent, _NEW_DIRECTORY_MODE)
+                with self._context.tree:  # between its two steps a scan would see a mode that nobody set
+                    self._context.filesystem.make_directory(parent, _NEW_DIRECTORY_MODE)
                 self._unsynced.add(parent[:-1])
             elif stat.kind is not DiskKind.DIRECTORY:
                 return parent

@@ -201,6 +201,12 @@ async def play(directory: Path, swapped: bool) -> list[dict[str, Shown]]:
     for number, cell in enumerate(CELLS.values()):
         shell(one.root / f"{number:02}", cell.one)
         shell(other.root / f"{number:02}", cell.other)
+    for device in (a, b):  # each publishes before it hears of the other
+        async with device.running(None) as alone:
+            await alone.rescan()
+            with trio.fail_after(10):
+                while (await alone.status()).state != "idle":  # noqa: ASYNC110  deletions wait a moment
+                    await trio.sleep(0.01)
     for devices in ((a, b), (a, b, late)):
         async with AsyncExitStack() as running:
             replicas = [await running.enter_async_context(device.running(store)) for device in devices]
