@@ -1,11 +1,12 @@
 """The commands about conflicts: conflicts; and for a folder: text-merge.
 
-Owns their options and how their answers look. What they do is `node.conflicts`'.
+Owns their options, how their answers look, and running the user's merge tool. What they do is `node.conflicts`'.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ import typer
 from p2psync.cli.options import HomeOption, JsonOption, PeerOptions, choose_home
 from p2psync.cli.running import run_command
 from p2psync.cli.screen import Screen, bytes_text, clean
+from p2psync.errors import UsageError
 from p2psync.node.control import Json
 from p2psync.replica.conflicts import Keep
 
@@ -39,10 +41,31 @@ _Keep = Annotated[
         help="Settle it: mine (what this device wrote), theirs, or both, each under a name of its own.",
     ),
 ]  # fmt: skip
+_Merge = Annotated[
+    bool, typer.Option("--merge", envvar="P2PSYNC_MERGE", help="Settle it with a merge tool, started on both sides.")
+]
+_Tool = Annotated[
+    str | None,
+    typer.Option(
+        "--tool", envvar="P2PSYNC_MERGE_TOOL", metavar="COMMAND", show_default=False,
+        help="meld, kdiff3, vimdiff, nvimdiff, code, or any shell command that reads $LOCAL, $REMOTE and $BASE and "
+        "writes $MERGED. Default: that of git.",
+    ),
+]  # fmt: skip
 _Switch = Annotated[
     Switch | None,
     typer.Argument(help="Merge texts in this folder, on this device; without it: show.", show_default=False),
 ]
+
+_TOOLS = {
+    "meld": 'meld --output "$MERGED" "$LOCAL" "$BASE" "$REMOTE"',
+    "kdiff3": 'kdiff3 "$BASE" "$LOCAL" "$REMOTE" -o "$MERGED"',
+    "vimdiff": 'vim -f -d "$MERGED" "$LOCAL" "$BASE" "$REMOTE"',
+    "nvimdiff": 'nvim -f -d "$MERGED" "$LOCAL" "$BASE" "$REMOTE"',
+    "code": 'code --wait --merge "$LOCAL" "$REMOTE" "$BASE" "$MERGED"',
+}
+_VARIABLES = {"LOCAL": "mine", "REMOTE": "theirs", "BASE": "base", "MERGED": "merged"}
+"""As git calls them."""
 
 
 def register(app: typer.Typer, folder_app: typer.Typer) -> None:
@@ -54,16 +77,21 @@ def register(app: typer.Typer, folder_app: typer.Typer) -> None:
 def conflicts(
     path: _Path = None,
     keep: _Keep = None,
+    merge: _Merge = False,
+    tool: _Tool = None,
     folder: _Folders = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the conflicts; of PATH show how the sides differ, or settle it. What goes is kept in history."""
+    if keep is not None and merge:
+        raise UsageError("use --keep or --merge, not both")
     place = None if path is None else os.path.abspath(path.expanduser())
     request: Json = {
-        "command": "conflicts", "path": place, "keep": None if keep is None else keep.value, "folders": folder or [],
+        "command": "conflicts", "path": place, "keep": None if keep is None else keep.value, "merge": merge,
+        "folders": folder or [],
     }  # fmt: skip
-    _run(request, home, as_json)
+    _run(request, home, ConflictScreen(as_json=as_json, tool=find_tool(tool) if merge else ""))
 
 
 def text_merge(
@@ -71,11 +99,45 @@ def text_merge(
 ) -> None:
     """Show or set whether this device merges texts whose different lines were changed."""
     wanted = None if switch is None else switch is Switch.ON
-    _run({"command": "text-merge", "wanted": wanted, "folders": folder or []}, home, as_json)
+    _run({"command": "text-merge", "wanted": wanted, "folders": folder or []}, home, ConflictScreen(as_json=as_json))
+
+
+def find_tool(named: str | None) -> str:
+    """The shell command of the user's merge tool: the one named here, or git's. UsageError when there is none."""
+    tool = named or _git_setting("merge.tool")
+    if not tool:
+        raise UsageError("no merge tool is known: name one with --tool, P2PSYNC_MERGE_TOOL or git config merge.tool")
+    return _git_setting(f"mergetool.{tool}.cmd") or _TOOLS.get(tool, tool)
+
+
+def _git_setting(name: str) -> str:
+    """The user's own settings alone: those of a repository may have come from somebody else with the folder."""
+    try:
+        done = subprocess.run(["git", "config", "--global", "--get", name], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 class ConflictScreen(Screen):
-    """Shows conflicts with their sides, differences and outcomes."""
+    """Shows conflicts with their sides, differences and outcomes, and runs the merge tool when asked to merge."""
+
+    def __init__(self, *, as_json: bool, tool: str = "") -> None:
+        super().__init__(as_json=as_json)
+        self._tool = tool
+
+    async def ask(self, question: Json) -> str | None:
+        if question["ask"] != "merge":
+            return await super().ask(question)
+        sides = {variable: question[side] for variable, side in _VARIABLES.items()}
+        self.asking = True
+        try:
+            done = await trio.run_process(["sh", "-c", self._tool], check=False, stdin=None, env=os.environ | sides)
+        finally:
+            self.asking = False
+        if done.returncode:
+            return f"the merge tool ended with {done.returncode}; the conflict stays"
+        return "merged"
 
     async def say(self, event: Json) -> None:
         if self.as_json:
@@ -101,9 +163,8 @@ class ConflictScreen(Screen):
         self.line(f"  {size:>10}  {side['modified'][:19]}  {whose:12}  {clean(side['path'])}")
 
 
-def _run(request: Json, home: Path | None, as_json: bool) -> None:
-    options = PeerOptions(choose_home(home), as_json, None)
-    screen = ConflictScreen(as_json=as_json)
+def _run(request: Json, home: Path | None, screen: ConflictScreen) -> None:
+    options = PeerOptions(choose_home(home), screen.as_json, None)
 
     async def work() -> None:
         await run_command(options, request, screen, stay=False)

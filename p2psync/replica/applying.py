@@ -45,7 +45,7 @@ class Applying:
         self._materialiser = Materialiser(context)
         self.braking = Braking(context)
         self._fetcher = Fetcher(context, self._materialiser)
-        self._merging = Merging(context)
+        self._merging = Merging(context, self.braking.may_apply)
         self._placing = trio.Lock()
         self._claims: set[Path] = set()
         """Paths where a file or symlink is wanted and perhaps something below it as well."""
@@ -96,7 +96,7 @@ class Applying:
         context.begin_round()
         self._materialiser.not_kept = False
         progress = await self._ignores_first()
-        progress += self._announce(await context.workers.run(self._merging.run))
+        progress += self._announce(await context.workers.run(self._merge_texts))
         for live in (True, False):
             after = 0
             while True:
@@ -112,6 +112,10 @@ class Applying:
             await context.workers.run(self._remove_stale_temps)
         context.end_round()
         return progress
+
+    def _merge_texts(self) -> int:
+        self.braking.judge()
+        return self._merging.run()
 
     def _next_needs(self, live: bool, after: int) -> Sequence[Need]:
         """The next page of the queue; whatever came since the last one is judged by the brake first."""

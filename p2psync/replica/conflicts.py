@@ -8,7 +8,7 @@ resolved. Source: formats, "Conflict copies".
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -20,11 +20,11 @@ from p2psync.errors import UserError
 from p2psync.ids import IdentityKey, short_device_id
 from p2psync.index.paths import Path, show
 from p2psync.index.text_merging import comparable, is_text
-from p2psync.index.versions import NO_CONTENT, Kind, Origin, Version
+from p2psync.index.versions import NO_CONTENT, Dot, Kind, Origin, Version
 from p2psync.limits import NAME_MAX
 from p2psync.replica import bases
 from p2psync.replica.context import Context
-from p2psync.replica.merging import TEXT_MERGE, base_of, may_settle, may_write
+from p2psync.replica.merging import RECORD_ROOM, TEXT_MERGE, add_merged, base_of, may_settle, may_write, vectors_of
 from p2psync.replica.publisher import EntryWriter
 from p2psync.vault.device_keys import device_id
 
@@ -63,16 +63,28 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The sides of a conflict for a merge tool: places of mine and theirs in the tree, and their common ancestor's text."""
+    """The two sides of a conflict for a merge tool, and what they come from (None: not known, or not here any more)."""
 
-    mine: Path
-    theirs: Path
+    copy: Path
+    sides: tuple[Dot, Dot]
+    """What stands, and the copy, when this was asked for."""
+    mine: bytes
+    theirs: bytes
     base: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What the user made of both sides."""
+
+    texts: Texts
+    text: bytes
+
+
 class Conflicts:
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, look: Callable[[], Awaitable[None]]) -> None:
+        """`look` scans the whole tree and returns when what it found is published."""
+        self._context, self._look = context, look
 
     async def merges_text(self) -> bool:
         return await self._context.workers.run(self._context.catalog.get, TEXT_MERGE) != b"off"
@@ -135,37 +147,39 @@ class Conflicts:
         return await self._context.workers.run(self._texts, path)
 
     def _texts(self, path: Path) -> Texts:
-        copy = self._one_copy(path, "merges")
         versions = self._context.catalog.versions
-        wanted = versions.wanted(copy.of)
-        if wanted is None or wanted.kind is not Kind.FILE or copy.version.kind is not Kind.FILE:
-            raise UserError(f"{show(copy.of)} and its copy are not two files: choose with --keep")
-        base = base_of(self._context, versions.wanted_version(wanted), copy.version)
-        text = None if base is None else bases.content_of(self._context, base)
-        mine, theirs = (copy.path, copy.of) if self._is_mine(copy, wanted) else (copy.of, copy.path)
-        return Texts(mine, theirs, text)
+        with self._context.catalog.reading():
+            copy = self._one_copy(path, "merges")
+            wanted = versions.wanted(copy.of)
+            if wanted is None or wanted.kind is not Kind.FILE or copy.version.kind is not Kind.FILE:
+                raise UserError(f"{show(copy.of)} and its copy are not two files: choose with --keep")
+            standing = versions.wanted_version(wanted)
+        texts = [bases.content_of(self._context, side) for side in (standing, copy.version)]
+        known = [text for text in texts if text is not None]
+        if len(known) < 2:
+            raise UserError(
+                f"{show(copy.of)} or its copy is larger than 1 MiB, or not all here yet: choose with --keep"
+            )
+        base = base_of(self._context, standing, copy.version)
+        origin = None if base is None else bases.content_of(self._context, base)
+        mine, theirs = reversed(known) if self._is_mine(copy, wanted) else known
+        return Texts(copy.path, (standing.dot, copy.version.dot), mine, theirs, origin)
 
     # Resolving.
 
-    async def resolve(self, path: Path, keep: Keep) -> Path:
+    async def resolve(self, path: Path, how: Keep | Merged) -> Path:
         """Settle a conflict; returns the path whose conflict it was. UserError says why not."""
-        return await self._settle(path, keep)
-
-    async def merged(self, path: Path) -> Path:
-        """What stands at the path takes all sides in: the user has merged them there."""
-        return await self._settle(path, None)
-
-    async def _settle(self, path: Path, keep: Keep | None) -> Path:
         context, settled = self._context, None
+        await self._look()
         with trio.move_on_after(_LOOK_SECONDS):
-            while (settled := await context.workers.run(self._publish, path, keep)) is None:
+            while (settled := await context.workers.run(self._publish, path, how)) is None:
                 seen = context.changed.count
                 context.rescan(set(context.dirty))
                 with trio.move_on_after(0.5):
                     await context.changed.wait(seen)
         if settled is None:
             raise UserError(f"{show(path)} is being changed right now; try again when that is over")
-        for signal in (context.feeds_grew, context.work_arrived, context.changed):
+        for signal in (context.feeds_grew, context.uploads_grew, context.work_arrived, context.changed):
             signal.notify()
         with trio.move_on_after(_APPLY_SECONDS):
             seen = context.changed.count
@@ -177,51 +191,61 @@ class Conflicts:
     def _pending(self, paths: Sequence[Path]) -> bool:
         return any(self._context.catalog.versions.is_needed(path) for path in paths)
 
-    def _publish(self, path: Path, keep: Keep | None) -> list[Path] | None:
+    def _publish(self, path: Path, how: Keep | Merged) -> list[Path] | None:
         """Publish the resolution; the paths it touches, what it was a conflict of first. None: the disk moved on."""
         context = self._context
         if not may_write(context):
-            raise UserError("a reader's changes are refused by the other devices: only writers settle conflicts")
+            raise UserError(
+                "this device does not both give and take changes of this folder: settle it on one that does"
+            )
         with context.tree, context.catalog.transaction():
             copies = self._copies(path)
             if not all(may_settle(context, copy.of) for copy in copies):
                 return None
-            of = copies[0].of
+            of, writer = copies[0].of, EntryWriter(context)
             wanted = context.catalog.versions.wanted(of)
-            kept: Copy | None = None
-            if keep is not Keep.BOTH and keep is not None:
-                kept = self._kept(path, wanted, copies, keep)
-            writer = EntryWriter(context)
-            touched = [of]
-            if keep is Keep.BOTH:
+            touched, kept = [of], None
+            if isinstance(how, Keep) and how is not Keep.BOTH:
+                kept = self._kept(path, wanted, copies, how)
+            if how is Keep.BOTH:
                 touched += [self._give_a_name(writer, copy) for copy in copies]
-            self._cover(writer, of, wanted, copies, kept)
+            self._cover(writer, of, wanted, copies, how, kept)
             for copy in copies:
                 touched.append(copy.path)
                 if not copy.derived:
+                    writer.begin_unit(RECORD_ROOM)
                     writer.add_decided(_gone(copy.path, copy.version), [copy.vector])
             writer.flush()
             return touched
 
     def _cover(
-        self, writer: EntryWriter, of: Path, wanted: Wanted | None, copies: Sequence[Copy], kept: Copy | None
-    ) -> None:
-        """A version of the path that covers its losers: with what stands there, or with the copy that is kept."""
+        self, writer: EntryWriter, of: Path, wanted: Wanted | None, copies: Sequence[Copy], how: Keep | Merged,
+        kept: Copy | None,
+    ) -> None:  # fmt: skip
+        """A version of the path that covers its losers: with what stands there, the copy that is kept, or a new text."""
         versions = self._context.catalog.versions
         standing = versions.wanted_version(wanted) if wanted is not None else None
         chosen = standing if kept is None else kept.version
-        if chosen is None or (kept is None and not any(copy.derived for copy in copies)):
+        same = kept is None and not isinstance(how, Merged)
+        if chosen is None or (same and not any(copy.derived for copy in copies)):
             return
-        if kept is not None and standing is not None and versions.live_below(of):
-            raise UserError(f"{show(of)} is a directory with something in it: use --keep mine or --keep both")
-        for other in versions.losers(of):
-            if other.dot not in [copy.version.dot for copy in copies]:
+        if not same and versions.live_below(of):
+            raise UserError(f"{show(of)} is a directory with something in it: use --keep both, or rename the copy")
+        losers, settled = versions.losers(of), [copy.version.dot for copy in copies]
+        writer.begin_unit(RECORD_ROOM * (2 + len(losers)))
+        for other in losers:
+            if other.dot not in settled:
                 writer.keep_copy(other)
-        states = versions.losers(of)
-        covered = [v.vector for v in versions.frontier(of) if any(v.same_state(state) for state in states)]
-        seen = [*covered, *([wanted.vector] if wanted is not None else [])]
-        replaces = standing.hash if standing is not None else None
-        writer.add_decided(replace(chosen, path=of, replaces=replaces, origin=None), seen)
+        seen = vectors_of(versions.lost_with(of, losers))
+        seen += [wanted.vector] if wanted is not None else []
+        decided = replace(chosen, path=of, replaces=standing.hash if standing is not None else None, origin=None)
+        if not isinstance(how, Merged):
+            writer.add_decided(decided, seen)
+            return
+        if (chosen.dot, copies[0].version.dot) != how.texts.sides:
+            raise UserError(f"{show(of)} or its copy has changed meanwhile; nothing was done: merge them again")
+        now_ns = int(self._context.clock.now() * 1e9)
+        add_merged(self._context, writer, replace(decided, mtime_ns=now_ns), how.text, seen)
 
     def _give_a_name(self, writer: EntryWriter, copy: Copy) -> Path:
         """Publish a copy as a file of its own, which no longer is a conflict copy by its name."""
@@ -241,6 +265,7 @@ class Conflicts:
             number += 1
         origin = Origin(copy.of if copy.derived else copy.path, copy.version.dot)
         seen = [held.vector] if held is not None else []
+        writer.begin_unit(RECORD_ROOM)
         writer.add_decided(replace(copy.version, path=name, replaces=copy.version.hash, origin=origin), seen)
         return name
 

@@ -8,16 +8,16 @@ Synchronous; runs in a worker. Source: formats, "Text merges".
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from p2psync.catalog.versions import Wanted
 from p2psync.chunking.chunker import Parameters
 from p2psync.ids import ChunkId, Plaintext
-from p2psync.index.membership import MAY_WRITE
 from p2psync.index.paths import Path
-from p2psync.index.records import CHUNK_ROW, InlineChunk, RecordType, encode_inline, iterate_chunks
+from p2psync.index.records import CHUNK_ROW, InlineChunk, encode_inline, iterate_chunks
 from p2psync.index.text_merging import common_ancestor, may_merge, merge_text
-from p2psync.index.versions import Content, Dot, Version
+from p2psync.index.versions import Content, Dot, Vector, Version
 from p2psync.limits import CHUNK_LIST_INLINE, INLINE_MAX
 from p2psync.replica import bases
 from p2psync.replica.context import Context
@@ -32,12 +32,14 @@ _PATHS = 200
 """Conflicts looked at in one go."""
 _PAST = 1000
 """Versions of a path among which the common ancestor is looked for."""
-_ROOM = CHUNK_LIST_INLINE * CHUNK_ROW + 64 * 1024
+RECORD_ROOM = CHUNK_LIST_INLINE * CHUNK_ROW + 64 * 1024
+"""Bytes of a version with its path and vector, at most, as far as anything sane goes."""
 
 
 class Merging:
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, may_apply: Callable[[Dot], bool]) -> None:
+        """`may_apply` says whether a version may come to this disk now: what the brake holds is merged into nothing."""
+        self._context, self._may_apply = context, may_apply
         self._settled: set[tuple[Dot, Dot]] = set()
         """Pairs that need no second look: others merge them, or nobody can."""
 
@@ -62,7 +64,8 @@ class Merging:
             if not may_merge(path, winner, loser) or not self._is_ours(winner, loser):
                 self._settled.add(pair)
                 continue
-            merged = self._merge(winner, loser)
+            may_apply = self._may_apply(winner.dot) and self._may_apply(loser.dot)
+            merged = self._merge(winner, loser) if may_apply else None
             if merged is not None and self._publish(wanted, winner, loser, *merged):
                 return True
         return False
@@ -96,27 +99,35 @@ class Merging:
 
     def _publish(self, wanted: Wanted, winner: Version, loser: Version, base: Version, text: bytes) -> bool:
         """Publish the merged version, unless the folder or the disk moved on meanwhile."""
-        context, path = self._context, wanted.path
-        generation = context.secrets.generation
-        parameters, rows = describe_whole(text, generation.chunk_key, generation.seed)
+        context, path, versions = self._context, wanted.path, self._context.catalog.versions
         with context.tree, context.catalog.transaction():
-            if context.catalog.versions.wanted(path) != wanted or not may_settle(context, path):
+            if versions.wanted(path) != wanted or versions.version(path, loser.dot) is None:
                 return False
-            frontier = context.catalog.versions.frontier(path)
-            covered = [version.vector for version in frontier if version.same_state(loser)]
-            if loser.dot not in [version.dot for version in frontier]:
+            if not may_settle(context, path):
                 return False
             writer = EntryWriter(context)
-            writer.begin_unit(_ROOM)
-            _keep_content(context, writer, text, rows)
             merged = replace(
-                winner, size=len(text), mtime_ns=max(winner.mtime_ns, loser.mtime_ns), mode=_mode(base, winner, loser),
-                content=_content(generation.number, parameters, rows), replaces=winner.hash, origin=None,
+                winner, mtime_ns=max(winner.mtime_ns, loser.mtime_ns), mode=_mode(base, winner, loser),
+                replaces=winner.hash, origin=None,
             )  # fmt: skip
-            writer.add_decided(merged, [wanted.vector, *covered])
-            bases.keep(context, merged, text)
+            add_merged(context, writer, merged, text, [wanted.vector, *vectors_of(versions.lost_with(path, [loser]))])
             writer.flush()
         return True
+
+
+def add_merged(context: Context, writer: EntryWriter, version: Version, text: bytes, seen: Sequence[Vector]) -> None:
+    """Add a version with this text as its content. The transaction is the caller's."""
+    generation = context.secrets.generation
+    parameters, rows = describe_whole(text, generation.chunk_key, generation.seed)
+    writer.begin_unit(RECORD_ROOM)
+    _keep_content(context, writer, text, rows)
+    merged = replace(version, size=len(text), content=_content(generation.number, parameters, rows))
+    writer.add_decided(merged, seen)
+    bases.keep(context, merged, text)
+
+
+def vectors_of(versions: Iterable[Version]) -> list[Vector]:
+    return [version.vector for version in versions]
 
 
 def base_of(context: Context, winner: Version, loser: Version) -> Version | None:
@@ -144,8 +155,8 @@ def may_settle(context: Context, path: Path) -> bool:
 
 
 def may_write(context: Context) -> bool:
-    role = context.membership.role_of(context.device.identity_key)
-    return role is not None and RecordType.FILE in MAY_WRITE[role]
+    """Whether this device both publishes changes and brings those of others to its disk: a merge is one of each."""
+    return context.publishes and context.shape.type.writes
 
 
 def _keep_content(context: Context, writer: EntryWriter, text: bytes, rows: bytes) -> None:

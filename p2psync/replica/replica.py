@@ -71,7 +71,7 @@ class Replica:
         )
         self._applying = Applying(context)
         self.past = Restoring(context, self.rescan)
-        self.conflicts = Conflicts(context)
+        self.conflicts = Conflicts(context, self.rescan)
         self.reshaping = Reshaping(context, self._watching)
 
     @property

@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
-from p2psync.replica.replica import Replica
-from p2psync.seams import SystemClock
-from p2psync.store.memory import MemoryStore
-from tests.support.devices import Device, converge
+from p2psync.errors import UserError
+from tests.support.devices import converge
+from tests.support.parting import Folder, contents
 
 pytestmark = pytest.mark.slow
 
 BASE = b"one\ntwo\nthree\nfour\nfive\n"
 FIRST, LAST = BASE.replace(b"one", b"ONE"), BASE.replace(b"five", b"FIVE")
 BOTH = FIRST.replace(b"five", b"FIVE")
-
-
-class Folder:
-    """Devices of one folder that all had the same files before they parted."""
-
-    def __init__(self, directory: Path, names: str) -> None:
-        self.store = MemoryStore(clock=SystemClock())
-        self.devices = [Device(directory / name, number) for number, name in enumerate(names, 1)]
-
-    async def begin(self, **files: bytes) -> None:
-        self.devices[0].found()
-        async with AsyncExitStack() as stack:
-            first = await stack.enter_async_context(self.devices[0].running(self.store))
-            for device in self.devices[1:]:
-                await device.admitted_by(first)
-            for name, data in files.items():
-                self.devices[0].write(name, data)
-            others = [await stack.enter_async_context(device.running(self.store)) for device in self.devices[1:]]
-            await converge(first, *others)
-
-    @asynccontextmanager
-    async def meeting(self, *devices: Device) -> AsyncIterator[list[Replica]]:
-        async with AsyncExitStack() as stack:
-            yield [await stack.enter_async_context(device.running(self.store)) for device in devices or self.devices]
-
-    async def meet(self, *devices: Device) -> None:
-        async with self.meeting(*devices) as replicas:
-            await converge(*replicas)
-            await converge(*replicas)
-
-
-def contents(device: Device) -> dict[str, bytes]:
-    return {name: data for name, (_, data, _) in device.tree().items()}
 
 
 async def test_edits_of_different_lines_come_together_without_a_conflict_copy(tmp_path: Path) -> None:
@@ -169,3 +134,26 @@ async def test_an_edit_made_while_the_others_arrive_is_kept(tmp_path: Path, writ
     everything = b"".join(contents(a).values())
     assert all(b"late %d\n" % number in everything for number in range(40))
     assert b"ONE" in everything and b"FIVE" in everything
+
+
+async def test_what_the_brake_holds_is_merged_into_nothing(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "ab")
+    a, b = folder.devices
+    many = {f"{number}.bin": b"\0%d" % number for number in range(40)}
+    await folder.begin(f=BASE, **many)
+    for name in many:
+        (a.root / name).unlink()
+    await folder.meet(a)
+    a.write("f", FIRST)
+    await folder.meet(a)
+    b.write("f", LAST)
+    async with folder.meeting(b) as (second,):
+        with pytest.raises(UserError, match="held"):
+            await converge(second)
+        await second.rescan()
+        await trio.sleep(0.3)  # long enough for a merge that would be wrong
+        assert contents(b)["f"] == LAST and BOTH not in contents(b).values() and contents(b).items() >= many.items()
+        await second.accept_held()
+        await converge(second)
+        await converge(second)
+    assert contents(b) == {"f": BOTH}
