@@ -104,5 +104,6 @@ def test_two_devices_share_through_nginx(tmp_path: Path, monkeypatch: pytest.Mon
 async def the_relay_sees_through_nginx(url: str) -> None:
     """A device behind a NAT can learn its outside address and port through the web server."""
     with LocalPort() as local:
-        seen = await observed_address(parse_relay_url(url), connector=local, randomness=SystemRandomness())
-        assert seen == ("127.0.0.1", local.port)
+        asked = observed_address(parse_relay_url(url), connector=local, randomness=SystemRandomness())
+        async with asked as seen:
+            assert seen == ("127.0.0.1", local.port)
