@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import trio
+
 from p2psync.encoding import decode
 from p2psync.errors import FolderStopped
 from p2psync.ids import EntryHash, FeedId
@@ -63,9 +65,17 @@ async def reconciled(context: Context, has_heard: Callable[[], bool]) -> None:
         if await context.workers.run(past_is_here, context) and has_heard():
             break
         await context.changed.wait(seen)
-    try:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_set_at_end, stopped)
         await context.workers.run(reconcile, context, stopped.is_set)
-    finally:
-        stopped.set()
+        nursery.cancel_scope.cancel()
     await context.workers.run(end_unsureness, context)
     context.set_trouble(_WAITING, None)
+
+
+async def _set_at_end(event: threading.Event) -> None:
+    """A thread is not cancelled: it looks at the event."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        event.set()

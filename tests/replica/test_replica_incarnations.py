@@ -116,7 +116,7 @@ def fill(device: Device) -> None:
     device.write("big", bytes(range(256)) * 1000)
 
 
-@pytest.mark.parametrize("restored", ["home and tree", "home alone", "older tree"])
+@pytest.mark.parametrize("restored", ["home and tree", "home alone", "older tree", "tree between"])
 async def test_a_restored_home_takes_in_its_own_past_and_undoes_nothing(tmp_path: Path, restored: str) -> None:
     store = MemoryStore(clock=SystemClock())
     a, b = await two_with(tmp_path, store, fill)
@@ -132,6 +132,11 @@ async def test_a_restored_home_takes_in_its_own_past_and_undoes_nothing(tmp_path
         a.write("big", b"small now")
         a.write("new", b"after the backup")
         b.write("by b", b"second")
+        a.write("passing", b"made and deleted after the backup")
+        await converge(*running)
+        shutil.copytree(a.root, tmp_path / "between", symlinks=True)
+        a.write("big", b"small, and once more changed")
+        (a.root / "passing").unlink()
         await converge(*running)
     after = b.tree()
     if restored == "home alone":
@@ -140,6 +145,9 @@ async def test_a_restored_home_takes_in_its_own_past_and_undoes_nothing(tmp_path
     elif restored == "older tree":
         shutil.rmtree(backup.root)
         shutil.copytree(older.root, backup.root)
+    elif restored == "tree between":
+        shutil.rmtree(backup.root)
+        shutil.copytree(tmp_path / "between", backup.root, symlinks=True)
     async with all_running(store, backup, b) as running:
         await converge(*running)
         assert len(feeds_of(b, a)) == 2
