@@ -26,9 +26,10 @@ from p2psync.replica.claiming import claim_directories
 from p2psync.replica.context import Context
 from p2psync.replica.failures import only_failure
 from p2psync.replica.fetcher import Fetcher
-from p2psync.replica.materialiser import Materialiser, Plan, as_placed, plan_path
+from p2psync.replica.materialiser import Materialiser
 from p2psync.replica.merging import Merging
 from p2psync.replica.namesakes import Namesakes
+from p2psync.replica.plans import Plan, as_placed, plan_path
 from p2psync.replica.recovery import recover
 from p2psync.replica.scanner import fingerprint_of
 

@@ -22,7 +22,7 @@ from p2psync.index.records import decode_inline, iterate_chunks
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import NotRegularFile, TempFile
 from p2psync.replica.keeping import read_kept
-from p2psync.replica.materialiser import Plan
+from p2psync.replica.plans import Plan
 from p2psync.replica.scanner import fingerprint_of
 from p2psync.sealed.entry import parse
 from p2psync.vault.entry import open_entry

@@ -16,7 +16,8 @@ from p2psync.index.records import iterate_chunks
 from p2psync.planner.sources import Piece, Sharing
 from p2psync.replica.assembly import Assembler, Assembly
 from p2psync.replica.context import Context
-from p2psync.replica.materialiser import Materialiser, Plan
+from p2psync.replica.materialiser import Materialiser
+from p2psync.replica.plans import Plan
 from p2psync.replica.store_fetching import StoreFetching, Take
 from p2psync.replica.transfer import Transfer
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from p2psync.catalog.intents import DELETE, MOVE, WRITE, Intent
 from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
@@ -18,79 +18,20 @@ from p2psync.catalog.versions import Wanted
 from p2psync.errors import StorageError
 from p2psync.ids import ChunkId, RecordHash
 from p2psync.index.paths import Path
-from p2psync.index.versions import Dot, Kind, Vector, Version
-from p2psync.planner.steps import Step, decide_step
+from p2psync.index.versions import Kind
+from p2psync.planner.steps import Step
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Kind as DiskKind
-from p2psync.replica.filesystem import Stat, temp_path
+from p2psync.replica.filesystem import temp_path
 from p2psync.replica.keeping import VERSIONS, NotKept, keep_displaced
 from p2psync.replica.leftovers import clear_deletable, waits_for_what_is_below
-from p2psync.replica.scanner import KINDS, fingerprint_of
+from p2psync.replica.plans import Plan, as_placed
+from p2psync.replica.scanner import fingerprint_of
 
 _NEW_DIRECTORY_MODE = 0o755
 """For a parent whose own record has not been applied yet."""
 _META_STEPS = frozenset({Step.META, Step.MOVE, Step.DIRECTORY})
 """They set mode or time under the final name; a sync of the path covers its directory too."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Plan:
-    """One path to bring into its wanted state. `version` is None when nothing is wanted there any more."""
-
-    path: Path
-    step: Step
-    version: Version | None
-    dot: Dot | None
-    vector: Vector
-    base: Placed | None
-    rows: bytes = b""
-    temp: Fingerprint = NOTHING
-    """Set once the temp is complete."""
-    text: bool = True
-    """Whether it may be text: False once its beginning was seen and was not."""
-    whole: bytes | None = None
-    """Its content, if it is small and came here: it is wanted once more when the file is placed."""
-    source: Placed | None = None
-    """For a rename: the placed file that can simply be moved here."""
-
-    @property
-    def size(self) -> int:
-        return self.version.size if self.version is not None else 0
-
-
-def plan_path(context: Context, path: Path) -> Plan:
-    """Decide the step for a queued path."""
-    catalog = context.catalog
-    with catalog.reading():  # entries are admitted by another thread meanwhile
-        wanted, base = catalog.versions.wanted(path), catalog.placed.get(path)
-        version = None if wanted is None else catalog.versions.wanted_version(wanted)
-    stat = context.filesystem.stat(path)
-    live = wanted is not None and wanted.kind is not Kind.DELETED
-    step = decide_step(
-        wanted=wanted.kind if wanted is not None else None,
-        placed=base.kind if base is not None else None,
-        disk=KINDS.get(stat.kind, Kind.FILE) if stat is not None else None,
-        as_placed=stat is not None and base is not None and as_placed(base, stat),
-        same_content=live and base is not None and version is not None and base.same_state(version),
-        same_meta=base is not None and version is not None and _same_meta(base, version),
-    )
-    return Plan(
-        path=path, step=step, version=version, dot=wanted.dot if wanted is not None else None,
-        vector=wanted.vector if wanted is not None else {}, base=base,
-    )  # fmt: skip
-
-
-def as_placed(base: Placed, stat: Stat) -> bool:
-    """Whether the disk shows exactly what was placed."""
-    if KINDS.get(stat.kind) is not base.kind:
-        return False
-    return base.kind is Kind.DIRECTORY or base.fingerprint == fingerprint_of(stat)
-
-
-def _same_meta(base: Placed, version: Version) -> bool:
-    if base.kind is Kind.SYMLINK:
-        return True
-    return base.mode == version.mode and (base.kind is Kind.DIRECTORY or base.fingerprint.mtime_ns == version.mtime_ns)
 
 
 class Materialiser:

@@ -22,7 +22,7 @@ from p2psync.limits import CHUNK_LIST_INLINE, INLINE_MAX
 from p2psync.replica import bases
 from p2psync.replica.context import Context
 from p2psync.replica.history import Records
-from p2psync.replica.materialiser import as_placed
+from p2psync.replica.plans import as_placed
 from p2psync.replica.publisher import EntryWriter
 from p2psync.replica.reader import describe_whole
 

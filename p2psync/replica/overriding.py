@@ -12,7 +12,7 @@ from p2psync.errors import FolderStopped
 from p2psync.index.paths import Path
 from p2psync.index.versions import NO_CONTENT, Kind, join_vectors
 from p2psync.replica.context import Context
-from p2psync.replica.materialiser import as_placed
+from p2psync.replica.plans import as_placed
 from p2psync.replica.publisher import LocalChange, commit
 from p2psync.replica.scanner import placed_rows
 

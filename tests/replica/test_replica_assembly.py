@@ -17,7 +17,7 @@ from p2psync.replica.context import Context
 from p2psync.replica.filesystem import temp_name
 from p2psync.replica.founding import bare_context
 from p2psync.replica.local_filesystem import LocalFilesystem
-from p2psync.replica.materialiser import Plan
+from p2psync.replica.plans import Plan
 from tests.support.devices import Device
 
 PARTS = [Plaintext(bytes([number]) * 1000) for number in range(3)]
