@@ -49,6 +49,9 @@ class TlsStream(WideStream):
         self._closed = False
         self._flushing = trio.Lock()
         """Records reach the transport in the order in which they were made."""
+        self._sender = False
+        """Somebody sends, and will send whatever is pending. A reader must not wait for him: were both ends' readers to wait
+        for senders, nobody would read what the senders wait to get rid of."""
         self._sending = OneAtATime("sending through this TLS stream")
         self._receiving = OneAtATime("receiving from this TLS stream")
 
@@ -93,7 +96,8 @@ class TlsStream(WideStream):
                 count = self._decrypt(room)
                 if count is not None:
                     return count
-                await self._flush()  # a key update is answered before more is awaited
+                if not self._sender:
+                    await self._flush()  # a key update is answered before more is awaited
                 await self._refill()
 
     def _decrypt(self, room: memoryview) -> int | None:
@@ -130,13 +134,17 @@ class TlsStream(WideStream):
 
     async def send_buffers(self, buffers: Sequence[Buffer]) -> None:
         with self._sending:
-            await trio.lowlevel.checkpoint()
-            self._check_open()
-            for piece in _pieces(buffers):
-                self._encrypt(piece)
-                if self._outgoing.pending >= SEND_BYTES:
-                    await self._flush()
-            await self._flush()
+            self._sender = True
+            try:
+                await trio.lowlevel.checkpoint()
+                self._check_open()
+                for piece in _pieces(buffers):
+                    self._encrypt(piece)
+                    if self._outgoing.pending >= SEND_BYTES:
+                        await self._flush()
+                await self._flush()
+            finally:
+                self._sender = False
 
     def _encrypt(self, piece: Buffer) -> None:
         self._check_open()
@@ -146,16 +154,15 @@ class TlsStream(WideStream):
             raise self._break(error) from error
 
     async def _flush(self) -> None:
-        if not self._outgoing.pending:
-            return
-        async with self._flushing:
-            data = self._outgoing.read()
-            self._check_open()
-            try:
-                await self._transport.send_all(data)
-            except BaseException as error:  # also when it was cut short: the other end misses a part
-                self._break(error)
-                raise
+        while self._outgoing.pending:  # what a reader adds meanwhile goes out too
+            async with self._flushing:
+                data = self._outgoing.read()
+                self._check_open()
+                try:
+                    await self._transport.send_all(data)
+                except BaseException as error:  # also when it was cut short: the other end misses a part
+                    self._break(error)
+                    raise
 
     async def wait_send_all_might_not_block(self) -> None:
         with self._sending:

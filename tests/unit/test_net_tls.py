@@ -310,3 +310,28 @@ def test_a_relay_url_survives_its_text(host: str) -> None:
 def test_a_wrong_relay_url_is_a_user_error_that_says_what_to_do(text: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         parse_relay_url(text)
+
+
+async def test_both_ends_may_send_much_at_once_whoever_comes_first() -> None:
+    """A reader that waited for the sender of its own end would stop both ends for ever."""
+    for _ in range(150):
+        near_raw, far_raw = trio.testing.lockstep_stream_pair()
+        found: dict[str, trio.abc.Stream] = {}
+
+        async def serve(raw: trio.abc.Stream = far_raw, found: dict[str, trio.abc.Stream] = found) -> None:
+            found["far"], _ = await tls.open_server(raw, server_context())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            found["near"], _ = await tls.open_client(near_raw, URL)
+
+        async def read(stream: trio.abc.Stream) -> None:
+            left = 40_000
+            while left:
+                left -= len(await stream.receive_some(10_000))
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                for stream in found.values():
+                    nursery.start_soon(read, stream)
+                    nursery.start_soon(stream.send_all, bytes(40_000))
