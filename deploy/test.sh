@@ -145,7 +145,7 @@ step "mypy" "$bin/mypy"
 step "import contracts" "$bin/lint-imports"
 step "fast tests" "$bin/python" -m pytest -q -n 2 -m "not slow and not huge"
 if [ "$scope" = all ]; then
-    step "slow tests" "$bin/python" -m pytest -q -n 3 -m "slow and not huge"
+    step "slow tests" "$bin/python" -m pytest -q -n 2 -m "slow and not huge"
     step "huge tests" "$bin/python" -m pytest -q -m huge
 fi
 
