@@ -65,6 +65,8 @@ class Replica:
         self._context, self._root, self._make_filesystem = context, root, make_filesystem
         self._exchanges: dict[str, StoreExchange] = {}
         self._peers: dict[str, PeerExchange] = {}
+        self._peers_by_name: dict[str, list[PeerExchange]] = {}
+        """All exchanges that run with a device, on links that replace each other."""
         self._stopped: str | None = None
         self._watching = Watching(
             context, context.catalog.require("replica"), lambda: watcher(root, context.workers, context.shape.skips)
@@ -193,13 +195,18 @@ class Replica:
         if link.kind not in self._context.links:
             await link.closed()
             raise link.lost()
-        exchange = PeerExchange(self._context, name, link)
+        # Links follow each other quickly, and the task of an older one may begin last and end first: the other one stays.
+        exchange, others = PeerExchange(self._context, name, link), self._peers_by_name.setdefault(name, [])
+        others.append(exchange)
         self._peers[name] = exchange
         try:
             await _run_bare(exchange.run)
         finally:
-            if self._peers.get(name) is exchange:
-                del self._peers[name]
+            others.remove(exchange)
+            if others:
+                self._peers[name] = others[-1]
+            else:
+                self._peers.pop(name, None)
             self._context.changed.notify()
 
     async def rescan(self) -> None:
