@@ -115,9 +115,10 @@ class PeerExchange:
         await self._note(channel, watched)
         own = await context.workers.run(context.catalog.feeds.state, context.own_feed)
         self._pushed_from = (own.feed, own.seq)
-        self._channel = context.peers[self.name] = channel
-        context.peers_moved.notify()
-        context.work_arrived.notify()
+        if self._link.retiring and self.name in context.peers:
+            return  # the link that took this one's place was faster
+        self._channel = channel
+        self._serve(channel)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch, channel, watched.revision)
@@ -133,11 +134,27 @@ class PeerExchange:
             context.peers_moved.notify()
             context.changed.notify()
 
+    def _serve(self, channel: PeerChannel) -> None:
+        """From now on the fetcher asks this channel."""
+        self._context.peers[self.name] = channel
+        self._context.peers_moved.notify()
+        self._context.work_arrived.notify()
+
     async def _replaced(self, channel: PeerChannel) -> None:
-        moved = self._context.peers_moved
-        await trio.lowlevel.checkpoint()
-        while self._context.peers.get(self.name) in (channel, None):
-            await moved.wait(moved.count)
+        """Until another link has taken this one's place and serves the folder.
+
+        Links follow each other quickly, and what an older one had begun may come last: it passes, and this one goes on.
+        """
+        peers, moved = self._context.peers, self._context.peers_moved
+        while True:
+            seen, held = moved.count, peers.get(self.name)
+            if held is None:
+                self._serve(channel)
+                seen = moved.count
+            elif held is not channel and self._link.retiring:
+                await trio.lowlevel.checkpoint()
+                return
+            await moved.wait(seen)
 
     async def _note(self, channel: PeerChannel, watched: Watched) -> None:
         moved = False

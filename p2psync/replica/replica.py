@@ -64,9 +64,8 @@ class Replica:
     def __init__(self, context: Context, root: FilePath, make_filesystem: MakeFilesystem, watcher: MakeWatcher) -> None:
         self._context, self._root, self._make_filesystem = context, root, make_filesystem
         self._exchanges: dict[str, StoreExchange] = {}
-        self._peers: dict[str, PeerExchange] = {}
-        self._peers_by_name: dict[str, list[PeerExchange]] = {}
-        """All exchanges that run with a device, on links that replace each other."""
+        self._peers: list[PeerExchange] = []
+        """With one device there are two for a while, on links that follow each other."""
         self._stopped: str | None = None
         self._watching = Watching(
             context, context.catalog.require("replica"), lambda: watcher(root, context.workers, context.shape.skips)
@@ -157,7 +156,7 @@ class Replica:
 
     def _has_heard(self) -> bool:
         """Whether everything some store or device showed at its last word was taken in."""
-        connected: list[StoreExchange | PeerExchange] = [*self._exchanges.values(), *self._peers.values()]
+        connected: list[StoreExchange | PeerExchange] = [*self._exchanges.values(), *self._peers]
         return any(each.heard for each in connected)
 
     @property
@@ -195,18 +194,12 @@ class Replica:
         if link.kind not in self._context.links:
             await link.closed()
             raise link.lost()
-        # Links follow each other quickly, and the task of an older one may begin last and end first: the other one stays.
-        exchange, others = PeerExchange(self._context, name, link), self._peers_by_name.setdefault(name, [])
-        others.append(exchange)
-        self._peers[name] = exchange
+        exchange = PeerExchange(self._context, name, link)
+        self._peers.append(exchange)
         try:
             await _run_bare(exchange.run)
         finally:
-            others.remove(exchange)
-            if others:
-                self._peers[name] = others[-1]
-            else:
-                self._peers.pop(name, None)
+            self._peers.remove(exchange)
             self._context.changed.notify()
 
     async def rescan(self) -> None:
@@ -241,7 +234,7 @@ class Replica:
             need_files=files, upload_bytes=upload, conflicts=conflicts, error=self._stopped,
             stores={name: exchange.has(heads) for name, exchange in list(self._exchanges.items())},
             problems=[*troubles, *held, *problems],
-            peers={name: exchange.has(heads) for name, exchange in list(self._peers.items()) if exchange.active},
+            peers={each.name: each.has(heads) for each in list(self._peers) if each.active},
             fetched={name: replace(count) for name, count in list(context.fetched.items())}, shape=shape,
             held=[(catalog.feeds.state(each.feed).identity, each) for each in catalog.brake.held()],
         )  # fmt: skip
@@ -256,8 +249,8 @@ class Replica:
 
     def _knowing(self, dot: Dot) -> frozenset[str]:
         head = {dot.feed: dot.seq}
-        connected: list[tuple[str, StoreExchange | PeerExchange]] = [*self._exchanges.items(), *self._peers.items()]
-        return frozenset(name for name, exchange in connected if exchange.has(head))
+        connected: list[StoreExchange | PeerExchange] = [*self._exchanges.values(), *self._peers]
+        return frozenset(each.name for each in connected if each.has(head))
 
     def _state(self, need_files: int, upload: int) -> str:
         if self._stopped is not None:
@@ -303,7 +296,7 @@ class Replica:
             if status.state != "idle" or not known or not all(known):
                 return False
             connected: list[StoreExchange | PeerExchange] = [*self._exchanges.values()]
-            connected += [exchange for exchange in self._peers.values() if exchange.active]
+            connected += [exchange for exchange in self._peers if exchange.active]
             for exchange in connected:
                 try:
                     if not (exchange.heard and await exchange.asked()):

@@ -103,6 +103,11 @@ class PeerLink:
         """There is reason to doubt the link: it ends unless the other device shows within seconds that it is there."""
         self._link.probe()
 
+    @property
+    def retiring(self) -> bool:
+        """Whether another link has taken this one's place."""
+        return self._retiring.is_set()
+
     def retire(self, reason: str) -> None:
         """Another link takes this one's place: close it as soon as what is under way on it has arrived."""
         self._reason = self._reason or LinkLost(reason)

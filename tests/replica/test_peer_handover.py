@@ -12,7 +12,7 @@ from p2psync.index.records import iterate_chunks
 from p2psync.replica.replica import Replica
 from p2psync.session.peer_link import PeerLink
 from p2psync.session.peer_sessions import PeerSessions
-from tests.support.devices import Device
+from tests.support.devices import Device, converge
 from tests.support.peers import CountedStream, device_links, serve_until_lost
 
 LINKS = frozenset({"direct", "splice"})
@@ -30,6 +30,31 @@ async def received(stream: CountedStream, count: int) -> None:
         if stream.received >= count:
             return
         await trio.sleep(0.001)
+
+
+async def test_an_older_link_that_comes_last_and_ends_does_not_silence_the_newer_one(tmp_path: Path) -> None:
+    """Links follow each other within milliseconds, and tasks run in any order."""
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    a.found()
+    async with a.running(None, links=LINKS) as first:
+        await b.admitted_by(first)
+        async with b.running(None, links=LINKS) as second, trio.open_nursery() as nursery:
+            async with device_links(b, a) as (near, far):
+                nursery.start_soon(serve_until_lost, second, "a", near)
+                nursery.start_soon(serve_until_lost, first, "b", far)
+                await converge(first, second)
+                asked, moved = second._context.peers["a"], second._context.peers_moved
+                async with device_links(b, a) as (late, later):
+                    nursery.start_soon(serve_until_lost, second, "a", late)
+                    nursery.start_soon(serve_until_lost, first, "b", later)
+                    with trio.fail_after(10):
+                        while second._context.peers["a"] is asked:
+                            await moved.wait(moved.count)
+                a.write("after", b"the newer link still asks")
+                await converge(first, second, seconds=10)
+                assert near.error is None and second._context.peers["a"] is asked
+                nursery.cancel_scope.cancel()
+    assert b.tree() == a.tree()
 
 
 @pytest.mark.slow

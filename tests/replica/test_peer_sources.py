@@ -285,7 +285,7 @@ async def test_a_change_arrives_without_being_asked_for(tmp_path: Path) -> None:
         a.write("warm", b"up")
         await converge(first, second)
         pulled: list[object] = []
-        link = next(iter(second._peers.values()))
+        (link,) = second._peers
         channel = link._channel
         assert channel is not None
         real = channel.entries
