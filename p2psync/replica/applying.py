@@ -262,8 +262,7 @@ class Applying:
     def _may_act(self, plan: Plan) -> bool:
         """Whether this disk takes part in what the path needs."""
         context = self._context
-        wanted = context.catalog.versions.wanted(plan.path)
-        if context.catalog.versions.left_alone(plan.path, wanted, plan.base):
+        if context.catalog.versions.left_alone(plan.path, plan.wanted, plan.base):
             return False
         if plan.step is Step.LOOK and context.catalog.local_changes.get(plan.path) is not None:
             return False  # it differs on purpose, until it is reverted

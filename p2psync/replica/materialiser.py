@@ -154,11 +154,11 @@ class Materialiser:
 
     def _row(self, plan: Plan, seen: Fingerprint) -> Placed | None:
         """The placed row this plan leads to; None when the path is to be forgotten."""
-        if plan.version is None or plan.dot is None:
+        version, wanted = plan.version, plan.wanted
+        if version is None or wanted is None:
             return None
-        version = plan.version
         return Placed(
-            path=plan.path, dot=plan.dot, hash=RecordHash(version.hash), kind=version.kind, vector=plan.vector,
+            path=plan.path, dot=wanted.dot, hash=RecordHash(version.hash), kind=version.kind, vector=wanted.vector,
             fingerprint=seen, mode=version.mode, target=version.target, content=version.content,
         )  # fmt: skip
 
@@ -208,9 +208,7 @@ class Materialiser:
 
     def _still_valid(self, plan: Plan, wanted: Wanted | None) -> bool:
         """Whether the catalog is as it was when the plan was made."""
-        if (wanted.dot if wanted is not None else None) != plan.dot:
-            return False
-        if wanted is not None and wanted.vector != plan.vector:
+        if wanted != plan.wanted:
             return False
         if self._context.catalog.versions.left_alone(plan.path, wanted, plan.base):
             return False

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
+from p2psync.catalog.versions import Wanted
 from p2psync.index.paths import Path
-from p2psync.index.versions import Dot, Kind, Vector, Version
+from p2psync.index.versions import Dot, Kind, Version
 from p2psync.planner.steps import Step, decide_step
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Stat
@@ -22,9 +23,8 @@ class Plan:
 
     path: Path
     step: Step
+    wanted: Wanted | None
     version: Version | None
-    dot: Dot | None
-    vector: Vector
     base: Placed | None
     rows: bytes = b""
     temp: Fingerprint = NOTHING
@@ -35,6 +35,10 @@ class Plan:
     """Its content, if it is small and came here: it is wanted once more when the file is placed."""
     source: Placed | None = None
     """For a rename: the placed file that can simply be moved here."""
+
+    @property
+    def dot(self) -> Dot | None:
+        return self.wanted.dot if self.wanted is not None else None
 
     @property
     def size(self) -> int:
@@ -57,10 +61,7 @@ def plan_path(context: Context, path: Path) -> Plan:
         same_content=live and base is not None and version is not None and base.same_state(version),
         same_meta=base is not None and version is not None and _same_meta(base, version),
     )
-    return Plan(
-        path=path, step=step, version=version, dot=wanted.dot if wanted is not None else None,
-        vector=wanted.vector if wanted is not None else {}, base=base,
-    )  # fmt: skip
+    return Plan(path=path, step=step, wanted=wanted, version=version, base=base)
 
 
 def as_placed(base: Placed, stat: Stat) -> bool:

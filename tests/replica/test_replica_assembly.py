@@ -48,7 +48,7 @@ def plan(context: Context) -> Plan:
         path=(b"f",), dot=dot, kind=Kind.FILE, vector={dot.feed: 1}, size=3000, mode=0o644,
         content=Content(chunks=rows, parameters=(1, 2, 3)),
     )  # fmt: skip
-    return Plan(path=(b"f",), step=Step.WRITE, version=version, dot=dot, vector={dot.feed: 1}, base=None, rows=rows)
+    return Plan(path=(b"f",), step=Step.WRITE, wanted=None, version=version, base=None, rows=rows)
 
 
 def begin_and_take_first(context: Context, unfinished: dict[tuple[bytes, ...], Assembly]) -> Path:
