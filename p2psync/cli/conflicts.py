@@ -14,8 +14,8 @@ from typing import Annotated
 import trio
 import typer
 
-from p2psync.cli.options import HomeOption, JsonOption, PeerOptions, choose_home
-from p2psync.cli.running import run_command
+from p2psync.cli.options import HomeOption, JsonOption, absolute
+from p2psync.cli.running import run_once
 from p2psync.cli.screen import Screen, bytes_text, clean
 from p2psync.errors import UsageError
 from p2psync.node.control import Json
@@ -86,12 +86,12 @@ def conflicts(
     """List the conflicts; of PATH show how the sides differ, or settle it. What goes is kept in history."""
     if keep is not None and merge:
         raise UsageError("use --keep or --merge, not both")
-    place = None if path is None else os.path.abspath(path.expanduser())
+    place = None if path is None else str(absolute(path))
     request: Json = {
         "command": "conflicts", "path": place, "keep": None if keep is None else keep.value, "merge": merge,
         "folders": folder or [],
     }  # fmt: skip
-    _run(request, home, ConflictScreen(as_json=as_json, tool=find_tool(tool) if merge else ""))
+    run_once(request, home, ConflictScreen(as_json=as_json, tool=find_tool(tool) if merge else ""))
 
 
 def text_merge(
@@ -99,7 +99,8 @@ def text_merge(
 ) -> None:
     """Show or set whether this device merges texts whose different lines were changed."""
     wanted = None if switch is None else switch is Switch.ON
-    _run({"command": "text-merge", "wanted": wanted, "folders": folder or []}, home, ConflictScreen(as_json=as_json))
+    request: Json = {"command": "text-merge", "wanted": wanted, "folders": folder or []}
+    run_once(request, home, ConflictScreen(as_json=as_json))
 
 
 def find_tool(named: str | None) -> str:
@@ -161,12 +162,3 @@ class ConflictScreen(Screen):
         whose = "this device" if side["own"] else clean(side["name"] or (side["device"] or "unknown")[:7])
         size = bytes_text(side["size"]) if side["size"] is not None else side["kind"]
         self.line(f"  {size:>10}  {side['modified'][:19]}  {whose:12}  {clean(side['path'])}")
-
-
-def _run(request: Json, home: Path | None, screen: ConflictScreen) -> None:
-    options = PeerOptions(choose_home(home), screen.as_json, None)
-
-    async def work() -> None:
-        await run_command(options, request, screen, stay=False)
-
-    trio.run(work)

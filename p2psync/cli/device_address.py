@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import trio
 import typer
 
-from p2psync.cli.options import HomeOption, JsonOption, PeerOptions, choose_home
-from p2psync.cli.running import run_command
+from p2psync.cli.options import HomeOption, JsonOption
+from p2psync.cli.running import run_once
 from p2psync.cli.screen import Screen, clean
 from p2psync.errors import UsageError
 from p2psync.node.control import Json
@@ -37,9 +36,4 @@ def device_address(
     if clear and addresses:
         raise UsageError("--clear forgets all addresses of the device: give none with it")
     request: Json = {"command": "address", "device": device, "addresses": addresses or [], "clear": clear}
-    options, screen = PeerOptions(choose_home(home), as_json, None), AddressScreen(as_json=as_json)
-
-    async def work() -> None:
-        await run_command(options, request, screen, stay=False)
-
-    trio.run(work)
+    run_once(request, home, AddressScreen(as_json=as_json))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import trio
-
-from p2psync.cli.options import HomeOption, JsonOption, PeerOptions, choose_home
-from p2psync.cli.running import run_command
+from p2psync.cli.options import HomeOption, JsonOption
+from p2psync.cli.running import run_once
 from p2psync.cli.screen import Screen, clean
 from p2psync.node.control import Json
 
@@ -14,13 +12,7 @@ _MARKS = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("FAIL"
 
 def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Check limits, clock, disks, ports, permissions and relays; say how to mend what is wrong."""
-    options = PeerOptions(choose_home(home), as_json, None)
-    screen = DoctorScreen(as_json=as_json)
-
-    async def work() -> None:
-        await run_command(options, {"command": "doctor"}, screen, stay=False)
-
-    trio.run(work)
+    run_once({"command": "doctor"}, home, DoctorScreen(as_json=as_json))
 
 
 class DoctorScreen(Screen):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
-import trio
 import typer
 
-from p2psync.cli.options import HomeOption, JsonOption, PeerOptions, choose_home
-from p2psync.cli.running import run_command
+from p2psync.cli.options import HomeOption, JsonOption, absolute
+from p2psync.cli.running import run_once
 from p2psync.cli.screen import Screen, bytes_text, clean
 from p2psync.node.control import Json
 
@@ -21,14 +19,8 @@ _Path = Annotated[
 
 def explain(path: _Path, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Say which version of PATH is where, what is missing, from whom, and why."""
-    options = PeerOptions(choose_home(home), as_json, None)
-    request: Json = {"command": "explain", "path": os.path.abspath(path.expanduser())}
-    screen = ExplainScreen(as_json=as_json)
-
-    async def work() -> None:
-        await run_command(options, request, screen, stay=False)
-
-    trio.run(work)
+    request: Json = {"command": "explain", "path": str(absolute(path))}
+    run_once(request, home, ExplainScreen(as_json=as_json))
 
 
 class ExplainScreen(Screen):

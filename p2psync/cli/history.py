@@ -5,17 +5,15 @@ Owns their options and how their answers look. What they do is `node.history`'s.
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated
 
-import trio
 import typer
 
 from p2psync.cli.moments import parse_duration, parse_moment, parse_size
-from p2psync.cli.options import HomeOption, JsonOption, PeerOptions, choose_home
-from p2psync.cli.running import run_command
+from p2psync.cli.options import HomeOption, JsonOption, absolute
+from p2psync.cli.running import run_once
 from p2psync.cli.screen import Screen, bytes_text, clean
 from p2psync.errors import UsageError
 from p2psync.node.control import Json
@@ -111,7 +109,11 @@ def register(app: typer.Typer, folder_app: typer.Typer) -> None:
 
 def history(path: _Path, limit: _Limit = 100, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List the versions of PATH (of a directory: of all below it), and where each can be restored from."""
-    _run({"command": "history", "path": os.path.abspath(path.expanduser()), "limit": limit}, home, as_json)
+    run_once(
+        {"command": "history", "path": str(absolute(path)), "limit": limit},
+        home,
+        HistoryScreen(as_json=as_json),
+    )
 
 
 def restore(
@@ -122,11 +124,11 @@ def restore(
     if (at is None) == (version is None):
         raise UsageError("say what to restore with --at TIME or --version ID, one of them")
     request: Json = {
-        "command": "restore", "path": os.path.abspath(path.expanduser()), "version": version, "exact": exact,
+        "command": "restore", "path": str(absolute(path)), "version": version, "exact": exact,
         "at_ms": None if at is None else parse_moment(at, time.time()),
-        "to": None if to is None else os.path.abspath(to.expanduser()),
+        "to": None if to is None else str(absolute(to)),
     }  # fmt: skip
-    _run(request, home, as_json)
+    run_once(request, home, HistoryScreen(as_json=as_json))
 
 
 def undo(
@@ -134,12 +136,16 @@ def undo(
 ) -> None:
     """Take back what one device changed, as new versions; what others changed since is left and named."""
     since_ms = parse_moment(since, time.time())
-    _run({"command": "undo", "device": device, "since_ms": since_ms, "folders": folder or []}, home, as_json)
+    run_once(
+        {"command": "undo", "device": device, "since_ms": since_ms, "folders": folder or []},
+        home,
+        HistoryScreen(as_json=as_json),
+    )
 
 
 def accept(folder: _Folders = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Let through what the brake holds: that a device deletes or rewrites much."""
-    _run({"command": "accept", "folders": folder or []}, home, as_json)
+    run_once({"command": "accept", "folders": folder or []}, home, HistoryScreen(as_json=as_json))
 
 
 def limits(
@@ -152,7 +158,7 @@ def limits(
         "seconds": None if keep_for is None else parse_duration(keep_for),
         "size": None if keep_size is None else parse_size(keep_size),
     }  # fmt: skip
-    _run(request, home, as_json)
+    run_once(request, home, HistoryScreen(as_json=as_json))
 
 
 class HistoryScreen(Screen):
@@ -198,13 +204,3 @@ class HistoryScreen(Screen):
         self.line(f"{clean(event['label'])}", style="bold")
         self.line(f"  brake    {f'holds more than {brake} within an hour' if brake else 'off'}")
         self.line(f"  history  local versions are kept {keep}{size}")
-
-
-def _run(request: Json, home: Path | None, as_json: bool) -> None:
-    options = PeerOptions(choose_home(home), as_json, None)
-    screen = HistoryScreen(as_json=as_json)
-
-    async def work() -> None:
-        await run_command(options, request, screen, stay=False)
-
-    trio.run(work)

@@ -39,6 +39,7 @@ from p2psync.cli.options import (
     RoleOption,
     TypeOption,
     YesOption,
+    absolute,
     choose_home,
     link_options,
     secret_variable,
@@ -278,11 +279,6 @@ def demo(
 ) -> None:
     """Two devices and a relay on this machine: sync both ways, then search what the relay saw."""
     demonstration.run(path, keep=keep)
-
-
-def absolute(path: Path) -> Path:
-    """The directory as it is called from /, its own name resolved no further than `..`."""
-    return Path(os.path.abspath(path.expanduser()))
 
 
 def _run(

@@ -88,6 +88,11 @@ class PeerOptions:
     links: LinkOptions = UNHEARD
 
 
+def absolute(path: Path) -> Path:
+    """A path as it is called from /, its own name resolved no further than `..`: the peer may run elsewhere."""
+    return Path(os.path.abspath(path.expanduser()))
+
+
 def choose_home(given: Path | None) -> Path:
     return given or default_home()
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import trio
 
-from p2psync.cli.options import PeerOptions
+from p2psync.cli.options import PeerOptions, choose_home
 from p2psync.cli.progress import follow
 from p2psync.cli.screen import Screen
 from p2psync.net.memory import give_back_now_and_then
@@ -51,6 +52,16 @@ async def run_command(options: PeerOptions, request: Json, screen: Screen, *, st
                 if attempt == BUSY_RETRIES - 1:
                     raise busy from None
         await trio.sleep(BUSY_SECONDS)
+
+
+def run_once(request: Json, home: Path | None, screen: Screen) -> None:
+    """Perform `request` to its end, and show what it says on `screen`."""
+    options = PeerOptions(choose_home(home), screen.as_json, None)
+
+    async def work() -> None:
+        await run_command(options, request, screen, stay=False)
+
+    trio.run(work)
 
 
 async def ask_running(options: PeerOptions, request: Json, console: Console) -> bool:

@@ -5,15 +5,13 @@ Owns their words; what they do is `node/shaping.py`'s.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
-import trio
 import typer
 
-from p2psync.cli.options import HomeOption, JsonOption, PeerOptions, choose_home
-from p2psync.cli.running import run_command
+from p2psync.cli.options import HomeOption, JsonOption, absolute
+from p2psync.cli.running import run_once
 from p2psync.cli.screen import Screen, clean
 from p2psync.node.control import Json
 from p2psync.planner.shaping import parse_type
@@ -61,22 +59,22 @@ def folder_type(
 ) -> None:  # fmt: skip
     """Show or change which way changes go between this device and a folder."""
     wanted = None if type is None else parse_type(type).value
-    _run({"command": "folder-type", "folder": _called(folder), "type": wanted}, home, as_json)
+    run_once({"command": "folder-type", "folder": _called(folder), "type": wanted}, home, ShapeScreen(as_json=as_json))
 
 
 def folder_override(folder: SomeFolder, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Make a send-only folder's files here the folder's state, over what others changed."""
-    _run({"command": "folder-override", "folder": _called(folder)}, home, as_json)
+    run_once({"command": "folder-override", "folder": _called(folder)}, home, ShapeScreen(as_json=as_json))
 
 
 def folder_revert(folder: SomeFolder, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Take the folder's state back where a receive-only folder was changed here; what stood there moves aside."""
-    _run({"command": "folder-revert", "folder": _called(folder)}, home, as_json)
+    run_once({"command": "folder-revert", "folder": _called(folder)}, home, ShapeScreen(as_json=as_json))
 
 
 def folder_changes(folder: SomeFolder, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List where this device's files differ from the folder on purpose."""
-    _run({"command": "folder-changes", "folder": _called(folder)}, home, as_json)
+    run_once({"command": "folder-changes", "folder": _called(folder)}, home, ShapeScreen(as_json=as_json))
 
 
 def folder_import_ignores(
@@ -87,7 +85,11 @@ def folder_import_ignores(
     home: HomeOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Take the patterns of Syncthing's .stignore over into .p2pignore.local."""
-    _run({"command": "folder-import-ignores", "folder": _called(folder), "shared": shared}, home, as_json)
+    run_once(
+        {"command": "folder-import-ignores", "folder": _called(folder), "shared": shared},
+        home,
+        ShapeScreen(as_json=as_json),
+    )
 
 
 def add_shape_commands(app: typer.Typer) -> None:
@@ -100,13 +102,4 @@ def add_shape_commands(app: typer.Typer) -> None:
 
 def _called(name: str) -> str:
     """A path may be relative to where the command is run, not to where the peer runs."""
-    return os.path.abspath(Path(name).expanduser()) if name.startswith(("/", ".", "~")) else name
-
-
-def _run(request: Json, home: Path | None, as_json: bool) -> None:
-    async def work() -> None:
-        await run_command(
-            PeerOptions(choose_home(home), as_json, None), request, ShapeScreen(as_json=as_json), stay=False
-        )
-
-    trio.run(work)
+    return str(absolute(Path(name))) if name.startswith(("/", ".", "~")) else name
