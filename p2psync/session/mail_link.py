@@ -16,6 +16,7 @@ from p2psync.session.budget import Budget
 from p2psync.session.lanes import Ahead
 from p2psync.session.link import Link
 from p2psync.session.mailbox import Mailbox, gone
+from p2psync.session.mailing import Mailing
 from p2psync.session.serving import RequestBody, Response, Server, joined
 from p2psync.wire.conversation import Speaker
 from p2psync.wire.mail_conversation import MailConversation
@@ -25,13 +26,13 @@ _AHEAD = Ahead(urgent=MAILBOX_BYTES, bulk=0)
 """What either end may send unasked: one mailbox full."""
 
 
-class MailLink:
+class MailLink(Mailing):
     """The joiner's end: the mailbox verbs of a relay link. Of use while `carry` runs."""
 
     def __init__(self, transport: trio.abc.Stream, place: str) -> None:
         """`place` names the other end in errors."""
         self._link = Link(transport, Speaker.CLIENT, place, MailConversation(Speaker.CLIENT))
-        self._asker = Asker(self._link)
+        super().__init__(Asker(self._link))
         self._carrying = trio.CancelScope()
 
     @property
@@ -44,24 +45,6 @@ class MailLink:
 
     async def close_mailbox(self, nameplate: int) -> None:
         raise BugError("a joiner closes no mailbox")
-
-    async def put_mail(self, nameplate: int, side: Side, index: int, body: bytes) -> None:
-        """Leave message number `index`. AccessRefused: another joiner was first; NotFound: no such mailbox here."""
-        await self._asker.ask(
-            lambda request: PutMail(request=request, nameplate=nameplate, side=side, index=index, size=len(body)),
-            Done,
-            body=[body] if body else [],
-        )
-
-    async def next_mail(self, nameplate: int, side: Side, index: int) -> bytes:
-        """Wait for the admin's message number `index`. NotFound when the mailbox is gone."""
-        _, body = await self._asker.ask(
-            lambda request: NextMail(request=request, nameplate=nameplate, side=side, index=index),
-            Answer,
-            most=MAILBOX_BYTES,
-            waits=True,
-        )
-        return body
 
     def close(self) -> None:
         """End the stream soon."""

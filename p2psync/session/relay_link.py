@@ -14,7 +14,7 @@ import trio
 from p2psync.crypto.signing import SigningKey
 from p2psync.errors import AccessRefused, P2psyncError, PeerError
 from p2psync.ids import AccessKey, NamespaceId, RelayKey
-from p2psync.limits import CHALLENGE_SECONDS, LINK_CREDIT, MAILBOX_BYTES
+from p2psync.limits import CHALLENGE_SECONDS, LINK_CREDIT
 from p2psync.net.network import Network
 from p2psync.net.urls import RelayUrl
 from p2psync.seams import Clock, Randomness
@@ -22,11 +22,11 @@ from p2psync.session.asking import Asker
 from p2psync.session.greeting import Greeting, greet_relay
 from p2psync.session.lanes import Ahead
 from p2psync.session.link import Link
+from p2psync.session.mailing import Mailing
 from p2psync.session.presence import Presence
 from p2psync.session.remote import RemoteStore
 from p2psync.wire.login import Right, namespace_id, sign_creation, sign_login
 from p2psync.wire.messages import (
-    Answer,
     Challenge,
     Claimed,
     ClaimMailbox,
@@ -38,17 +38,15 @@ from p2psync.wire.messages import (
     Grant,
     LoggedIn,
     Login,
-    NextMail,
-    PutMail,
-    Side,
 )
 
 
-class RelayLink:
+class RelayLink(Mailing):
     """An open link. Made by `open_relay_link`; usable from any number of tasks at once."""
 
     def __init__(self, greeting: Greeting, asker: Asker) -> None:
-        self._link, self._asker = greeting.link, asker
+        super().__init__(asker)
+        self._link = greeting.link
         self.relay_key = greeting.relay_key
         self.features = greeting.features
         self.observed = greeting.observed
@@ -111,24 +109,6 @@ class RelayLink:
         if wanted is not None and claimed.nameplate != wanted:
             raise PeerError("the relay opened another mailbox than was asked for")
         return claimed.nameplate
-
-    async def put_mail(self, nameplate: int, side: Side, index: int, body: bytes) -> None:
-        """Leave message number `index` of our `side`. Leaving the same bytes again is no error, others are refused."""
-        await self._asker.ask(
-            lambda request: PutMail(request=request, nameplate=nameplate, side=side, index=index, size=len(body)),
-            Done,
-            body=[body] if body else [],
-        )
-
-    async def next_mail(self, nameplate: int, side: Side, index: int) -> bytes:
-        """Wait for message number `index` of the other side; `side` is ours. NotFound when the mailbox is gone."""
-        _, body = await self._asker.ask(
-            lambda request: NextMail(request=request, nameplate=nameplate, side=side, index=index),
-            Answer,
-            most=MAILBOX_BYTES,
-            waits=True,
-        )
-        return body
 
     async def close_mailbox(self, nameplate: int) -> None:
         """Throw the mailbox away with what is in it; one that is gone is no error."""
