@@ -86,6 +86,11 @@ class Assembler:
                     self.wanted.setdefault(assembly.chunks[index][0], []).append((assembly, index))
         return done
 
+    def length_of(self, chunk: ChunkId) -> int:
+        """Bytes of a chunk that is wanted."""
+        assembly, index = self.wanted[chunk][0]
+        return assembly.chunks[index][2]
+
     def _discard_if_spoiled(self, path: Path) -> None:
         if path in self._context.spoiled:
             self._context.filesystem.remove_temp(path)

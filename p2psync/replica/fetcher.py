@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from p2psync.ids import ChunkId, Plaintext
 from p2psync.index.paths import Path
 from p2psync.index.records import iterate_chunks
+from p2psync.planner.grouping import grouped
 from p2psync.planner.sources import Piece, Sharing
 from p2psync.replica.assembly import Assembler, Assembly
 from p2psync.replica.context import Context
@@ -44,7 +45,7 @@ class Fetcher:
         done = await context.workers.run(assembler.begin, plans)
         if done:
             await ready(done)
-        for chunks in _local_groups(assembler):
+        for chunks in grouped(assembler.wanted, assembler.length_of, most=_LOCAL_CHUNKS, most_bytes=_LOCAL_BYTES):
             done = await context.workers.run(assembler.from_here, chunks)
             if done:
                 await ready(done)
@@ -110,16 +111,3 @@ def _piece(chunk: ChunkId, assembly: Assembly, index: int) -> Piece:
     version = assembly.plan.version
     assert version is not None, "what is assembled has a version"
     return Piece(chunk, assembly.chunks[index][2], version.content.generation)
-
-
-def _local_groups(assembler: Assembler) -> list[list[ChunkId]]:
-    groups: list[list[ChunkId]] = []
-    size = 0
-    for chunk, targets in assembler.wanted.items():
-        if not groups or size > _LOCAL_BYTES or len(groups[-1]) >= _LOCAL_CHUNKS:
-            groups.append([])
-            size = 0
-        groups[-1].append(chunk)
-        assembly, index = targets[0]
-        size += assembly.chunks[index][2]
-    return groups

@@ -7,7 +7,7 @@ Every chunk is verified; a file takes its name only when it is complete and dura
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,6 +16,7 @@ from p2psync.ids import ChunkId, Plaintext
 from p2psync.index.paths import Path, show
 from p2psync.index.records import iterate_chunks
 from p2psync.index.versions import Kind, Version
+from p2psync.planner.grouping import grouped
 from p2psync.planner.sources import Piece
 from p2psync.replica.assembly import Assembly
 from p2psync.replica.bases import local_chunk
@@ -49,7 +50,7 @@ class Retrieval:
 
     async def write(self, targets: Sequence[Target]) -> None:
         """Write the targets; each ends `done` or with the reason it `failed`."""
-        for group in _groups(targets):
+        for group in grouped(targets, lambda each: each.version.size, most=_GROUP_FILES, most_bytes=_GROUP_BYTES):
             for target in group:
                 await self._complete_list(target)
             await self._context.workers.run(self._begin, group)
@@ -156,16 +157,3 @@ def _noting(target: Target) -> Iterator[None]:
         target.failed = str(error)
     except OSError as error:
         target.failed = f"{show(target.path)} cannot be written: {error.strerror}"
-
-
-def _groups(targets: Iterable[Target]) -> list[list[Target]]:
-    """Cut into groups of bounded count and bytes."""
-    groups: list[list[Target]] = []
-    size = 0
-    for target in targets:
-        if not groups or len(groups[-1]) >= _GROUP_FILES or size + target.version.size > _GROUP_BYTES:
-            groups.append([])
-            size = 0
-        groups[-1].append(target)
-        size += target.version.size
-    return groups

@@ -14,6 +14,7 @@ import trio
 
 from p2psync.catalog.rows import Placed
 from p2psync.index.paths import Path
+from p2psync.planner.grouping import grouped
 from p2psync.planner.ignoring import SHARED
 from p2psync.replica.bases import Fresh, remember
 from p2psync.replica.context import Context, Signal
@@ -182,7 +183,10 @@ class Watching:
             batch, pending = pending[:_LOOK_DIRECTORIES], pending[_LOOK_DIRECTORIES:]
             found: Looked = await context.workers.run(look, context, batch)
             pending += found.below if everything else found.appeared
-            for group in _groups(found.candidates):
+            groups = grouped(
+                found.candidates, lambda each: each.stat.size, most=_PREPARE_FILES, most_bytes=_PREPARE_BYTES
+            )
+            for group in groups:
                 unsettled |= await self._publish(group)
             if found.missing:
                 self._missing |= {placed.path: placed for placed in found.missing}
@@ -239,16 +243,3 @@ class Watching:
                 return publish_or_note(context, units) if units else Committed()
 
             self._announce(await context.workers.run(work))
-
-
-def _groups(candidates: list[Candidate]) -> list[list[Candidate]]:
-    """Cut into groups of bounded count and bytes: one thread hop and one durable commit each."""
-    groups: list[list[Candidate]] = []
-    size = 0
-    for candidate in candidates:
-        if not groups or len(groups[-1]) >= _PREPARE_FILES or size + candidate.stat.size > _PREPARE_BYTES:
-            groups.append([])
-            size = 0
-        groups[-1].append(candidate)
-        size += candidate.stat.size
-    return groups

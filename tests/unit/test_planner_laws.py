@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from p2psync.index.versions import Kind
 from p2psync.limits import CHUNK_MAX, KIB, MIB
 from p2psync.planner.fetching import GAP, SEGMENT_MAX, WantedFrame, plan_segments
+from p2psync.planner.grouping import grouped
 from p2psync.planner.steps import Step, decide_step
 
 VIEWS = [None, *Kind]
@@ -132,3 +133,13 @@ def test_neighbours_that_could_share_a_request_do(rows: list[tuple[int, int, int
 def test_a_whole_pack_is_read_in_few_requests() -> None:
     segments = plan_segments(frames_of([(0, 0, 64 * KIB)] * 255))
     assert len(segments) == 4 and plan_segments([]) == []
+
+
+@given(st.lists(st.integers(0, 50)), st.integers(1, 6), st.integers(0, 60))
+def test_groups_keep_the_order_and_the_bounds(sizes: list[int], most: int, most_bytes: int) -> None:
+    groups = grouped(sizes, lambda size: size, most=most, most_bytes=most_bytes)
+    assert [size for group in groups for size in group] == sizes
+    assert all(0 < len(group) <= most and (sum(group) <= most_bytes or len(group) == 1) for group in groups)
+    assert all(len(left) == most or sum(left) + right[0] > most_bytes for left, right in itertools.pairwise(groups)), (
+        "no group ends early"
+    )
