@@ -21,7 +21,7 @@ from p2psync.index.paths import Path, show
 from p2psync.index.records import decode_inline, iterate_chunks
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import NotRegularFile, TempFile
-from p2psync.replica.keeping import read_kept
+from p2psync.replica.keeping import read_past
 from p2psync.replica.plans import Plan
 from p2psync.replica.scanner import fingerprint_of
 from p2psync.sealed.entry import parse
@@ -249,11 +249,7 @@ class Assembler:
         if version is None or version.replaces is None:
             return None
         chunk, offset, length = assembly.chunks[index]
-        generation = self._generation(assembly)
-        held = self._context.catalog.bases.get(version.content)
-        if held is not None and generation.chunk_id(held[offset : offset + length]) == chunk:
-            return Plaintext(held[offset : offset + length])
-        return read_kept(self._context, version.content, chunk, offset, length, generation)
+        return read_past(self._context, version.content, chunk, offset, length, self._generation(assembly))
 
     def _from_files(self, chunk: ChunkId, length: int, generation: Generation) -> Plaintext | None:
         for holder, offset in self._context.catalog.placed.holders(chunk):

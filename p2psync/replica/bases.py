@@ -20,7 +20,7 @@ from p2psync.index.versions import Content, Kind, Version
 from p2psync.limits import BASE_MAX
 from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
-from p2psync.replica.keeping import read_kept
+from p2psync.replica.keeping import read_past
 from p2psync.replica.serving import find_chunk
 from p2psync.vault.secrets import Generation
 from p2psync.wire.peer_bodies import WantedChunk
@@ -74,7 +74,7 @@ def local_chunk(
 ) -> Plaintext | None:
     """One chunk of a content, from wherever this disk still has it, verified. `offset` is its place in the content."""
     found = find_chunk(context, wanted, generation)
-    return found if found is not None else read_kept(context, content, wanted.chunk, offset, wanted.length, generation)
+    return found if found is not None else read_past(context, content, wanted.chunk, offset, wanted.length, generation)
 
 
 def remember(context: Context, files: Iterable[Fresh]) -> None:

@@ -85,10 +85,13 @@ def free_name(context: Context, old: Placed) -> str:
     )
 
 
-def read_kept(
+def read_past(
     context: Context, content: Content, chunk: ChunkId, offset: int, length: int, generation: Generation
 ) -> Plaintext | None:
-    """A chunk of a content out of a local version, verified; None when there is none or it was changed meanwhile."""
+    """A chunk of a content that stood here before, verified: out of the bases of text merges or a local version."""
+    held = context.catalog.bases.get(content)
+    if held is not None and generation.chunk_id(held[offset : offset + length]) == chunk:
+        return Plaintext(held[offset : offset + length])
     for kept in context.catalog.kept.with_content(content):
         try:
             with context.filesystem.open_file(kept_path(kept.file)) as file:

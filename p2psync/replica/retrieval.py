@@ -103,9 +103,6 @@ class Retrieval:
         generation = self._context.secrets.generations.get(version.content.generation)
         if generation is None:
             return None
-        held = self._context.catalog.bases.get(version.content)
-        if held is not None and generation.chunk_id(held[offset : offset + length]) == chunk:
-            return Plaintext(held[offset : offset + length])
         return local_chunk(self._context, version.content, WantedChunk(chunk, length), offset, generation)
 
     async def _fetch(self, group: Sequence[Target]) -> None:
