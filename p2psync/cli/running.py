@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -28,6 +28,8 @@ from p2psync.node.surroundings import system_surroundings
 BUSY_RETRIES = 20
 BUSY_SECONDS = 0.25
 """A peer that just starts holds the lock before its socket answers, one that ends the other way round."""
+PASSING_SECONDS = 30.0
+"""How long a peer waits for a command that runs this device for itself; most take a second."""
 
 Work = Callable[[Peer], Awaitable[None]]
 
@@ -41,7 +43,7 @@ async def run_command(options: PeerOptions, request: Json, screen: Screen, *, st
     home = Home(options.home)
     for attempt in range(BUSY_RETRIES):
         try:
-            with home.lock(str(request["command"])):
+            with home.lock(str(request["command"]), stays=stay):
                 await run_peer(home, options, work, screen, stay=stay)
                 return
         except HomeBusy as busy:
@@ -75,7 +77,7 @@ async def ask_running(options: PeerOptions, request: Json, console: Console) -> 
 
 
 async def serve(options: PeerOptions, screen: Screen) -> None:
-    """Run the peer until it is told to stop. HomeBusy when one runs already."""
+    """Run the peer until it is told to stop. HomeBusy when one runs already, or a command does not end."""
     home = Home(options.home)
 
     async def greet(peer: Peer) -> None:
@@ -91,8 +93,24 @@ async def serve(options: PeerOptions, screen: Screen) -> None:
         else:
             screen.line(f"device {peer.device.device_id[:7]} runs {len(folders)} folders; Ctrl-C ends it")
 
-    with home.lock("serve"):
+    with await _lock_to_stay(home, screen):
         await run_peer(home, options, greet, screen, stay=True)
+
+
+async def _lock_to_stay(home: Home, screen: Screen) -> ExitStack:
+    """The home's lock, once a command that runs this device for itself has ended."""
+    lock, end, told = ExitStack(), trio.current_time() + PASSING_SECONDS, False
+    while True:
+        try:
+            lock.enter_context(home.lock("serve", stays=True))
+            return lock
+        except HomeBusy as busy:
+            if busy.stays or trio.current_time() > end:
+                raise
+            if not told and not screen.as_json:
+                screen.line("waiting for another command of this device to end")
+            told = True
+        await trio.sleep(BUSY_SECONDS)
 
 
 async def run_peer(home: Home, options: PeerOptions, work: Work, screen: Screen, *, stay: bool) -> None:

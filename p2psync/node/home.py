@@ -25,8 +25,16 @@ PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
 
 
+_STAYS, _PASSES = "stays", "passes"
+
+
 class HomeBusy(UserError):
-    """Another process runs this device. Reaction: hand the command to it, or tell the user who it is."""
+    """Another process runs this device. Reaction: hand the command to it, wait for one that does not stay, or tell the
+    user who it is."""
+
+    def __init__(self, message: str, *, stays: bool) -> None:
+        super().__init__(message)
+        self.stays = stays
 
 
 def default_home() -> Path:
@@ -62,8 +70,8 @@ class Home:
         return self.directory / "folders" / f"{name}.db"
 
     @contextmanager
-    def lock(self, purpose: str) -> Iterator[None]:
-        """Be the one process of this device. HomeBusy names the process that already is."""
+    def lock(self, purpose: str, *, stays: bool) -> Iterator[None]:
+        """Be the one process of this device; `stays` unless it ends by itself soon. HomeBusy names the one that is."""
         path = self.directory / "lock"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
@@ -74,14 +82,16 @@ class Home:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise HomeBusy(self._who(descriptor)) from None
+                raise self._busy(descriptor) from None
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()} {purpose}\n".encode(), 0)
+            os.pwrite(descriptor, f"{os.getpid()} {_STAYS if stays else _PASSES} {purpose}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)
 
-    def _who(self, descriptor: int) -> str:
-        pid, _, purpose = os.pread(descriptor, 200, 0).decode(errors="replace").strip().partition(" ")
-        holder = f"process {pid} (p2psync {purpose})" if pid.isdigit() else "another process"
-        return f"{holder} already runs this device from {self.directory}; stop it first, or choose another --home"
+    def _busy(self, descriptor: int) -> HomeBusy:
+        words = os.pread(descriptor, 200, 0).decode(errors="replace").split(maxsplit=2)
+        known = len(words) == 3 and words[0].isdigit()
+        holder = f"process {words[0]} (p2psync {words[2].strip()})" if known else "another process"
+        told = f"{holder} already runs this device from {self.directory}; stop it first, or choose another --home"
+        return HomeBusy(told, stays=known and words[1] == _STAYS)

@@ -50,14 +50,19 @@ class Applying:
         self._placing = trio.Lock()
         self._claims: set[Path] = set()
         """Paths where a file or symlink is wanted and perhaps something below it as well."""
-        self.busy = False
+        self._working, self._seen = False, context.work_arrived.count
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is, or may be, something to do at once."""
+        return self._working or self._seen != self._context.work_arrived.count
 
     async def run(self) -> None:
         """Work until cancelled; a refusing disk is shown and tried again."""
         context, interrupted = self._context, False
         while True:
-            seen = context.work_arrived.count
-            self.busy = True
+            seen = self._seen = context.work_arrived.count
+            self._working = True
             try:
                 if interrupted:
                     await context.workers.run(recover, context)
@@ -70,7 +75,7 @@ class Applying:
             context.rescan(set(context.dirty))
             if progress:
                 continue
-            self.busy = interrupted  # what a refusing disk left half done is not done
+            self._working = interrupted  # what a refusing disk left half done is not done
             context.changed.notify()
             with trio.move_on_after(wait if wait is not None else float("inf")):
                 await context.work_arrived.wait(seen)

@@ -223,20 +223,21 @@ class Replica:
         upload = catalog.locations.upload_bytes() if "store" in context.links else 0
         heads = self._heads()
         troubles = [(subject, sentence) for subject, sentence in sorted(context.trouble.items())]
-        held = [(f"feed {state.feed.hex()[:8]}", state.held) for state in catalog.feeds.states() if state.held]
+        delayed = [(f"feed {state.feed.hex()[:8]}", state.held) for state in catalog.feeds.states() if state.held]
+        held = [(catalog.feeds.state(each.feed).identity, each) for each in catalog.brake.held()]
         problems = [
             (show(path), reason) for path, reason in (*catalog.placed.problems(), *list(context.refused.items()))
         ]
         if self._watching.limited is not None:
             troubles.append(("watcher", self._watching.limited))
         return FolderStatus(
-            state=self._state(files, upload), local_bytes=local, global_bytes=wanted, need_bytes=size,
+            state=self._state(files, upload, bool(held)), local_bytes=local, global_bytes=wanted, need_bytes=size,
             need_files=files, upload_bytes=upload, conflicts=conflicts, error=self._stopped,
             stores={name: exchange.has(heads) for name, exchange in list(self._exchanges.items())},
-            problems=[*troubles, *held, *problems],
+            problems=[*troubles, *delayed, *problems],
             peers={each.name: each.has(heads) for each in list(self._peers) if each.active},
             fetched={name: replace(count) for name, count in list(context.fetched.items())}, shape=shape,
-            held=[(catalog.feeds.state(each.feed).identity, each) for each in catalog.brake.held()],
+            held=held,
         )  # fmt: skip
 
     async def directories(self) -> int:
@@ -252,12 +253,12 @@ class Replica:
         connected: list[StoreExchange | PeerExchange] = [*self._exchanges.values(), *self._peers]
         return frozenset(each.name for each in connected if each.has(head))
 
-    def _state(self, need_files: int, upload: int) -> str:
+    def _state(self, need_files: int, upload: int, held: bool) -> str:
         if self._stopped is not None:
             return "error"
         if self._context.opened is None or self._context.unsure or self._watching.scanning or self._watching.settling:
             return "scanning"
-        if self._applying.braking.holds:
+        if held:
             return "held"
         if self._context.shape.settling:
             return "scanning"
@@ -287,10 +288,11 @@ class Replica:
     async def _agrees(self) -> bool:
         """Idle, asked every connected store and device for news, and still idle with all our heads there."""
         for _ in range(2):
+            judged = not self._applying.busy
             status = await self.status()
             if status.state == "error":
                 raise UserError(f"the folder is stopped: {status.error}")
-            if status.state == "held":
+            if status.state == "held" and judged:
                 raise UserError(HELD)
             known = [*status.stores.values(), *status.peers.values()]
             if status.state != "idle" or not known or not all(known):

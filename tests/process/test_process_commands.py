@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from p2psync.node.home import Home
 from tests.support.processes import Machine, clean_environment, tree, wait_until
 
 pytestmark = pytest.mark.slow
@@ -122,6 +123,16 @@ def test_two_peers_on_one_home_are_refused_and_commands_reach_the_first(machine:
     assert machine.status("a")["folders"] == []
     assert machine.run("a", "stop").returncode == 0
     assert serving.wait() == 0
+
+
+def test_a_peer_waits_for_a_command_that_runs_its_device_for_a_moment(machine: Machine) -> None:
+    with Home(machine.home("a")).lock("explain", stays=False):
+        serving = machine.device("a", "serve")
+        wait_until(
+            lambda: any("waiting for another command" in line for line in serving.lines), "it says what it waits for"
+        )
+    wait_until(lambda: "runs 0 folders" in serving.lines[-1], "it runs")
+    assert serving.end(signal.SIGTERM) == 0
 
 
 def test_a_killed_peer_comes_back_with_its_folder(machine: Machine) -> None:

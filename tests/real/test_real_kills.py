@@ -6,17 +6,17 @@ import json
 import os
 import random
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.devices import tree_of
 from tests.support.folders import SharedFolder, shared_folder
+from tests.support.mortal import is_changing
 from tests.support.processes import clean_environment
 
 pytestmark = pytest.mark.slow
@@ -46,13 +46,6 @@ def mortal(folder: SharedFolder, device: str) -> Iterator[subprocess.Popen[str]]
 def heard(process: subprocess.Popen[str]) -> object:
     assert process.stdout is not None
     return json.loads(process.stdout.readline())
-
-
-def interrupted(home: Path) -> bool:
-    """Whether this death came while the disk was being changed."""
-    (catalog,) = (home / "folders").glob("*.db")
-    with closing(sqlite3.connect(catalog)) as opened:
-        return bool(opened.execute("SELECT count(*) FROM intent").fetchone()[0])
 
 
 class Author:
@@ -94,12 +87,13 @@ def test_devices_killed_at_random_lose_nothing_and_make_no_copies(tmp_path: Path
         authors = [Author(folder.root(name) / f"of {name}", dice) for name in "ab"]
         killed = caught = 0
         with mortal(folder, "a") as first, mortal(folder, "b") as second:
-            for _ in range(LIVES):
+            for life in range(LIVES):
+                when = " changing" if life % 3 == 0 else ""
                 for author in [*authors] * CHANGES:
                     author.work()
                 for process in (first, second):
                     assert process.stdin is not None
-                    process.stdin.write(f"{dice.randrange(LONGEST_MS)}\n")
+                    process.stdin.write(f"{dice.randrange(LONGEST_MS)}{when}\n")
                     process.stdin.flush()
                 for author in authors:
                     author.work()
@@ -107,7 +101,7 @@ def test_devices_killed_at_random_lose_nothing_and_make_no_copies(tmp_path: Path
                     said = heard(process)
                     assert isinstance(said, dict) and said["killed"], folder.machine.log("a") + folder.machine.log("b")
                     killed += 1
-                caught += sum(interrupted(folder.machine.home(name)) for name in "ab")
+                caught += sum(is_changing(folder.machine.home(name)) for name in "ab")
         written = {name: tree_of(folder.root(name) / f"of {name}") for name in "ab"}
         for name in "ab":
             folder.start(name)

@@ -14,7 +14,7 @@ import trio
 
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
-from tests.support.devices import Device, converge
+from tests.support.devices import Device, converge, until
 
 pytestmark = pytest.mark.slow
 
@@ -87,5 +87,4 @@ async def test_devices_that_have_talked_agree_whatever_happened(tmp_path: Path, 
         assert trees[0] == trees[1] == trees[2]
         assert not any(name.rpartition("/")[2].startswith(".p2psync.") for name in trees[0])
         for replica in replicas:
-            status = await replica.status()
-            assert (status.state, status.need_files, status.problems) == ("idle", 0, [])
+            await until(replica, lambda each: (each.state, each.need_files, each.problems) == ("idle", 0, []))

@@ -26,7 +26,7 @@ def test_a_home_is_private_under_any_umask(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
         home = Home(tmp_path / "deep" / "home")
-        with home.lock("test"):
+        with home.lock("test", stays=True):
             Registry(home.registry).close()
             for path in (home.directory, *home.directory.rglob("*")):
                 assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
@@ -36,12 +36,17 @@ def test_a_home_is_private_under_any_umask(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time_and_the_second_is_told_who(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    with home.lock("serve"), pytest.raises(HomeBusy, match=f"process {os.getpid()} .p2psync serve.") as caught:
-        with Home(tmp_path).lock("share"):
+    with (
+        home.lock("serve", stays=True),
+        pytest.raises(HomeBusy, match=f"process {os.getpid()} .p2psync serve.") as caught,
+    ):
+        with Home(tmp_path).lock("share", stays=True):
             pass
-    assert "--home" in str(caught.value)
-    with home.lock("again"):
-        pass
+    assert "--home" in str(caught.value) and caught.value.stays
+    with home.lock("again", stays=False), pytest.raises(HomeBusy) as caught:
+        with Home(tmp_path).lock("serve", stays=True):
+            pass
+    assert not caught.value.stays
 
 
 def test_a_home_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
