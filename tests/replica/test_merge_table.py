@@ -19,7 +19,7 @@ import trio
 
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
-from tests.support.devices import Device, converge
+from tests.support.devices import Device, converge, idle, until
 
 pytestmark = pytest.mark.slow
 
@@ -213,8 +213,8 @@ async def play(directory: Path, swapped: bool) -> list[dict[str, Shown]]:
             await converge(*replicas)
             await converge(*replicas)
             for replica in replicas:
-                status = await replica.status()
-                assert (status.state, status.need_files, status.problems) == ("idle", 0, [])
+                status = await until(replica, idle)
+                assert (status.need_files, status.problems) == (0, [])
     return [
         {row: shown(device.root / f"{number:02}", cell.mode) for number, (row, cell) in enumerate(CELLS.items())}
         for device in (a, b, late)

@@ -26,7 +26,7 @@ from p2psync.store.memory import MemoryStore
 from p2psync.vault.channel import FolderProver
 from p2psync.vault.stream import open_stream
 from p2psync.wire.peer_bodies import WantedChunk, split_stream
-from tests.support.devices import Device, converge
+from tests.support.devices import Device, converge, idle, until
 from tests.support.peers import DIRECT, CountedStream, device_links, linked, serve_until_lost, two_linked
 
 
@@ -156,8 +156,8 @@ async def test_links_without_store_leave_the_store_alone(tmp_path: Path) -> None
             a.write("small", b"small")
             await converge(first, second)
             assert a.tree() == b.tree()
-            status = await first.status()
-            assert status.upload_bytes == 0 and status.stores == {} and status.state == "idle"
+            status = await until(first, idle)
+            assert status.upload_bytes == 0 and status.stores == {}
     assert (await store.usage()).objects == 0
 
 

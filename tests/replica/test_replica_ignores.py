@@ -10,7 +10,7 @@ import trio
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
 from tests.replica.test_replica_two_devices import two_devices
-from tests.support.devices import Device, converge, until
+from tests.support.devices import Device, converge, idle, until
 
 pytestmark = pytest.mark.slow
 
@@ -49,8 +49,7 @@ async def test_a_file_that_becomes_ignored_stays_everywhere_and_follows_nobody(t
         assert "gone" in b.tree()
         assert "same" in a.tree() and "same" not in b.tree()
         assert ".p2pignore.local" not in b.tree()
-        status = await first.status()
-        assert (status.state, status.need_files) == ("idle", 0)
+        assert (await until(first, idle)).need_files == 0
 
 
 async def test_a_file_that_is_ignored_no_more_is_merged_like_one_of_a_first_scan(tmp_path: Path) -> None:
@@ -143,8 +142,8 @@ async def test_a_directory_deleted_elsewhere_stays_for_ignored_files_but_goes_wh
         assert not (a.root / "two").exists() and not (a.root / "one").exists()
         assert not (b.root / "one").exists()
         assert (b.root / "two/x.keep").read_bytes() == b"k" and (b.root / "two/x.cache").exists()
-        assert [path for path, reason in (await second.status()).problems if "ignored files" in reason] == ["two"]
-        assert (await second.status()).state == "idle"
+        status = await until(second, idle)
+        assert [path for path, reason in status.problems if "ignored files" in reason] == ["two"]
 
 
 async def test_something_kept_in_an_ignored_directory_brings_its_way_along(tmp_path: Path) -> None:

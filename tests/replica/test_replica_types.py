@@ -15,13 +15,12 @@ from p2psync.index.membership import Role
 from p2psync.planner.shaping import FolderType
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Filesystem
-from p2psync.replica.folder_status import FolderStatus
 from p2psync.replica.reader import Content, read_content
 from p2psync.replica.replica import Replica
 from p2psync.replica.scanner import Looked, look
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
-from tests.support.devices import Device, converge, until
+from tests.support.devices import Device, converge, idle, until
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +37,6 @@ async def devices(home: Path, second: FolderType, role: Role = Role.WRITER) -> A
         await b.admitted_by(first, role)
         async with b.running(store) as other:
             yield a, b, first, other
-
-
-def idle(status: FolderStatus) -> bool:
-    return status.state == "idle"
 
 
 # Send-only.
@@ -285,7 +280,7 @@ async def test_what_waits_behind_a_local_change_is_not_looked_at_again_and_again
         a.write("f", b"2")
         a.write("d/x", b"2")
         await converge(first, second)
-        await until(second, lambda status: status.state == "idle")
+        await until(second, idle)
         monkeypatch.setattr("p2psync.replica.watching.look", counted)
         seen = second.changed.count
         a.write("other", b"1")

@@ -14,7 +14,7 @@ import trio
 
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
-from tests.support.devices import Device, converge, until
+from tests.support.devices import Device, converge, idle, until
 
 pytestmark = pytest.mark.slow
 
@@ -87,4 +87,5 @@ async def test_devices_that_have_talked_agree_whatever_happened(tmp_path: Path, 
         assert trees[0] == trees[1] == trees[2]
         assert not any(name.rpartition("/")[2].startswith(".p2psync.") for name in trees[0])
         for replica in replicas:
-            await until(replica, lambda each: (each.state, each.need_files, each.problems) == ("idle", 0, []))
+            status = await until(replica, idle)
+            assert (status.need_files, status.problems) == (0, [])

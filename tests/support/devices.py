@@ -121,6 +121,11 @@ async def converge(*replicas: Replica, seconds: float = 30) -> None:
                 await replica.in_sync()
 
 
+def idle(status: FolderStatus) -> bool:
+    """What a device that is in sync comes back to, each time it has looked at what it wrote itself."""
+    return status.state == "idle"
+
+
 async def until(replica: Replica, holds: Callable[[FolderStatus], bool], seconds: float = 30) -> FolderStatus:
     """Wait for a status that satisfies `holds`, asked whenever something changed."""
     with trio.fail_after(seconds):
