@@ -105,7 +105,10 @@ class TlsStream(WideStream):
         done = 0
         try:
             while done < len(room):
-                done += self._tls.read(len(room) - done, room[done:])  # type: ignore[operator]
+                count: int = self._tls.read(len(room) - done, room[done:])  # type: ignore[assignment]
+                if not count:
+                    break  # the other end said that it ends
+                done += count
         except ssl.SSLWantReadError:
             return done or None
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):

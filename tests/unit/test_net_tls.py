@@ -180,6 +180,32 @@ async def test_bytes_altered_on_the_way_are_never_given_out() -> None:
         await client.send_all(b"anything")
 
 
+@pytest.mark.parametrize("room", [3, 10_000])
+async def test_a_goodbye_ends_the_stream_once_what_came_before_is_read(room: int) -> None:
+    # Our own streams say none; nginx, and anybody who wants to, does.
+    near, far = await memory_pair()
+    client, found = trio.SSLStream(near, tls.client_context()), []
+
+    async def serve() -> None:
+        found.append((await tls.open_server(far, server_context()))[0])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        await client.do_handshake()
+
+    async def leave() -> None:
+        await client.send_all(b"farewell")
+        await client.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leave)
+        heard = bytearray()
+        while some := await found[0].receive_some(room):
+            heard += some
+        assert heard == b"farewell" and await found[0].receive_some() == b""
+        await found[0].aclose()
+
+
 async def test_another_relays_key_is_refused_before_any_application_byte() -> None:
     near, far = await memory_pair()
     heard: list[bytes] = []
