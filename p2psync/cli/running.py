@@ -91,7 +91,8 @@ async def serve(options: PeerOptions, screen: Screen) -> None:
             ids = [item.folder.hex() for item in folders]
             await screen.say({"device": peer.device.device_id, "folders": ids, "listening": listening})
         else:
-            screen.line(f"device {peer.device.device_id[:7]} runs {len(folders)} folders; Ctrl-C ends it")
+            count = f"{len(folders)} folder{'' if len(folders) == 1 else 's'}"
+            screen.line(f"device {peer.device.device_id[:7]} runs {count}; Ctrl-C ends it")
 
     with await _lock_to_stay(home, screen):
         await run_peer(home, options, greet, screen, stay=True)

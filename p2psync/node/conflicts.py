@@ -22,7 +22,6 @@ from p2psync.node.peer import Peer
 from p2psync.node.registry import RegisteredFolder
 from p2psync.replica.conflicts import Keep, Merged, Side, Texts
 from p2psync.replica.replica import Replica
-from p2psync.vault.device_keys import device_id
 
 _SECONDS_MAX = 253402300799
 """9999-12-31T23:59:59Z."""
@@ -63,22 +62,20 @@ def _keep(text: str) -> Keep:
 
 async def _list(peer: Peer, folder: RegisteredFolder, console: Console) -> None:
     for conflict in await peer.running(folder.folder).replica.conflicts.all():
-        standing = None if conflict.standing is None else _side(peer, conflict.standing)
-        copies = [_side(peer, copy) for copy in conflict.copies]
+        standing = None if conflict.standing is None else await _side(peer, conflict.standing)
+        copies = [await _side(peer, copy) for copy in conflict.copies]
         await console.say(
             {"label": folder.label, "conflict": show(conflict.path), "standing": standing, "copies": copies}
         )
 
 
-def _side(peer: Peer, side: Side) -> Json:
+async def _side(peer: Peer, side: Side) -> Json:
     seconds = max(0, min(side.mtime_ns // 10**9, _SECONDS_MAX))
     return {
         "path": show(side.path), "kind": side.kind.name.lower(), "size": side.size if side.kind is Kind.FILE else None,
         "modified": datetime.fromtimestamp(seconds, UTC).isoformat(),
-        "device": None if side.whose is None else device_id(side.whose),
-        "name": None if side.whose is None else peer.links.names.get(side.whose),
         "own": side.whose == peer.device.identity_key,
-    }  # fmt: skip
+    } | await peer.called(side.whose)  # fmt: skip
 
 
 async def _merge(peer: Peer, replica: Replica, path: Path, console: Console) -> Path:

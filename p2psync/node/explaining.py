@@ -36,7 +36,7 @@ async def explain_path(peer: Peer, request: Json, console: Console) -> None:
     await console.say({
         "path": show(path), "label": registered.label, "folder": registered.folder.hex(), "verdict": verdict,
         "sentence": sentence, "disk": explained.disk.value,
-        "versions": [_version(peer, each, explained) for each in explained.versions],
+        "versions": [_version(each, explained) | await peer.called(each.author) for each in explained.versions],
         "missing_chunks": explained.lacking.chunks, "missing_bytes": explained.lacking.bytes,
         "missing_in_stores": explained.lacking.in_stores, "chunks": explained.lacking.of_chunks,
         "upload_bytes": explained.upload_bytes, "devices": devices, "stores": stores,
@@ -44,12 +44,11 @@ async def explain_path(peer: Peer, request: Json, console: Console) -> None:
     })  # fmt: skip
 
 
-def _version(peer: Peer, each: KnownVersion, explained: Explained) -> Json:
+def _version(each: KnownVersion, explained: Explained) -> Json:
     moment = datetime.fromtimestamp(each.mtime_ns / 1e9, UTC)
     return {
-        "version": version_id(each.dot), "device": None if each.author is None else device_id(each.author),
-        "name": None if each.author is None else peer.links.names.get(each.author), "kind": each.kind.name.lower(),
-        "size": each.size, "modified": moment.isoformat(timespec="milliseconds"),
+        "version": version_id(each.dot), "kind": each.kind.name.lower(), "size": each.size,
+        "modified": moment.isoformat(timespec="milliseconds"),
         "stands_at": None if each.stands_at is None else show(each.stands_at),
         "here": each.dot == explained.held and not explained.needed,
         "known_by": sorted(device_id(identity) for identity in each.aware),

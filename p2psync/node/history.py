@@ -15,7 +15,7 @@ import trio
 
 from p2psync.catalog.settings import FolderSettings
 from p2psync.errors import FolderStopped, UsageError, UserError
-from p2psync.ids import FeedId, IdentityKey
+from p2psync.ids import FeedId
 from p2psync.index.paths import show
 from p2psync.index.versions import Dot, Kind
 from p2psync.node.choosing import chosen_folders, folder_of_path
@@ -48,22 +48,17 @@ async def _history(peer: Peer, request: Json, console: Console) -> None:
     if not listed:
         raise UserError(f"p2psync knows no version of {show(path) or 'anything here'}")
     for each in listed:
-        await console.say(_line(peer, each, authors.get(each.past.dot.feed)))
+        await console.say(_line(each) | await peer.called(authors.get(each.past.dot.feed)))
 
 
-def _line(peer: Peer, each: PastVersion, author: IdentityKey | None) -> Json:
+def _line(each: PastVersion) -> Json:
     past = each.past
     moment = datetime.fromtimestamp(min(past.time_ms, 253402300799000) / 1000, UTC)
     return {
         "path": show(past.path), "version": version_id(past.dot), "time": moment.isoformat(timespec="milliseconds"),
-        "time_ms": past.time_ms, "device": None if author is None else device_id(author),
-        "name": _name(peer, author), "kind": past.kind.name.lower(), "size": past.size, "what": _what(each),
+        "time_ms": past.time_ms, "kind": past.kind.name.lower(), "size": past.size, "what": _what(each),
         "where": each.where.value, "reachable": each.reachable, "current": each.current, "waiting": each.waiting,
     }  # fmt: skip
-
-
-def _name(peer: Peer, identity: IdentityKey | None) -> str | None:
-    return None if identity is None else peer.links.names.get(identity)
 
 
 def _what(each: PastVersion) -> str:

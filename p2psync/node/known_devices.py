@@ -26,7 +26,7 @@ async def device_address(peer: Peer, request: Json, console: Console) -> None:
     if addresses or request.get("clear"):
         await peer.set_addresses(identity, addresses)
     known = [str(address) for address in peer.links.whereabouts.by_hand(identity)]
-    await console.say({"device": device_id(identity), "name": peer.links.names.get(identity), "addresses": known})
+    await console.say(await peer.called(identity) | {"addresses": known})
 
 
 def find_device(peer: Peer, text: str) -> IdentityKey:

@@ -34,7 +34,7 @@ from p2psync.pairing.offers import NAME_BYTES_MAX
 from p2psync.replica.context import Signal
 from p2psync.replica.replica import Replica, open_replica
 from p2psync.session.peer_link import PeerLink
-from p2psync.vault.device_keys import DeviceKeys
+from p2psync.vault.device_keys import DeviceKeys, device_id
 
 
 class Peer:
@@ -93,6 +93,16 @@ class Peer:
         chosen = await self.surroundings.workers.run(self.registry.setting, DEVICE_NAME)
         name = (chosen or platform.node() or "device").encode()[:NAME_BYTES_MAX]
         return name.decode(errors="ignore")
+
+    async def called(self, identity: IdentityKey | None) -> dict[str, str | None]:
+        """What commands say of whose something is: `device` (its id) and `name`, each None when it is not known."""
+        if identity is None:
+            return {"device": None, "name": None}
+        own = identity == self.device.identity_key
+        return {
+            "device": device_id(identity),
+            "name": await self.device_name() if own else self.links.names.get(identity),
+        }
 
     def keeper(self, url: RelayUrl) -> RelayKeeper:
         """The keeper of the relay `url` names; a relay is known by its pin, whatever it is called today."""

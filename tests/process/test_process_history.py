@@ -47,6 +47,7 @@ def test_what_was_lost_is_listed_and_comes_back_on_every_device(folder: SharedFo
     said(folder, "b", "restore", str(b / "d" / "0"), "--version", listed[1]["version"])
     elsewhere = folder.machine.directory / "elsewhere"
     lost = said(folder, "a", "history", str(a / "d" / "1"))[1]
+    assert lost["name"] and lost["device"] == folder.machine.status("a")["device"]
     said(folder, "a", "restore", str(a / "d" / "1"), "--version", lost["version"], "--to", str(elsewhere))
     assert (elsewhere / "1").read_text().startswith("number 1\n") and not (a / "d" / "1").exists()
     folder.sync()
