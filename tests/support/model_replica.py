@@ -20,6 +20,8 @@ from p2psync.index.versions import NO_CONTENT, Content, Dot, Kind, Origin, Vecto
 
 CONTENTS: dict[bytes, bytes] = {b"": b""}
 """Bytes by their chunk list: as if every chunk could be had at any time."""
+_STEPS = 100
+"""Claims and merges that one replica may have to make at once, by far."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,11 @@ class ModelReplica:
 
     def apply(self) -> None:
         """Bring everything to the disk, claim directories, merge texts; nothing waits afterwards."""
-        while self._claim() or self._merge_texts():
-            pass
+        for _ in range(_STEPS):
+            if not (self._claim() or self._merge_texts()):
+                break
+        else:
+            raise AssertionError("claiming and merging come to no end")
         for path in [path for path in self.placed if path not in self.wanted]:
             del self.placed[path]  # a derived copy that is none any more
         for path, wanted in self.wanted.items():

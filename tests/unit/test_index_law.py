@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -18,10 +19,12 @@ from p2psync.index.paths import Path, split
 from p2psync.index.versions import Kind, Version
 from tests.support.model_replica import Change, ModelReplica, data_of
 
-EXAMPLES = int(os.environ.get("LAW_MODEL_EXAMPLES", "60"))
+pytestmark = pytest.mark.slow
+
+EXAMPLES = int(os.environ.get("LAW_MODEL_EXAMPLES", "250"))
 """More of them in a night: LAW_MODEL_EXAMPLES=20000."""
 NAMES: list[Path] = [split(name) for name in (b"a", b"b.txt", b"d", b"d/a", b"d/b.txt", b"d/e/a")]
-REPLICAS = 4
+REPLICAS = 3
 _ROUNDS = 12
 """After so many rounds of everybody telling everybody all, nobody may have anything left to say."""
 
@@ -47,30 +50,45 @@ class Law(RuleBasedStateMachine):
 
     # Users.
 
-    @rule(who=who, place=places, appended=st.booleans())
-    def write(self, who: int, place: int, appended: bool) -> None:
+    @rule(who=who, place=places)
+    def write(self, who: int, place: int) -> None:
         replica, path = self._at(who, place)
         held = replica.tree().get(path)
-        if (held is not None and held.kind is Kind.DIRECTORY) or not replica.can_hold(path):
-            return
-        before = data_of(held) if held is not None and held.kind is Kind.FILE and appended else b""
-        if not before:
+        if (held is None or held.kind is not Kind.DIRECTORY) and replica.can_hold(path):
             self._take_away(replica, path)
-        replica.put(Change(path, Kind.FILE, before + self._value()))
+            replica.put(Change(path, Kind.FILE, self._value()))
+
+    @rule(who=who, place=places, first=st.booleans())
+    def add_a_line(self, who: int, place: int, first: bool) -> None:
+        """Before or behind what is there: changes of two users that may merge, or not."""
+        replica, had = self._had(who, place)
+        for path in had:
+            held = replica.tree()[path]
+            if held.kind is Kind.FILE:
+                value, data = self._value(), data_of(held)
+                replica.put(Change(path, Kind.FILE, value + data if first else data + value, held.mode))
+
+    @rule(one=who, other=who, place=places, first=st.booleans())
+    def add_lines_apart(self, one: int, other: int, place: int, first: bool) -> None:
+        """Two users who had the same each add a line before they hear of each other."""
+        for who, where in ((one, True), (other, first)):
+            self.add_a_line(who, place, where)
 
     @rule(who=who, place=places)
     def delete(self, who: int, place: int) -> None:
-        replica, path = self._at(who, place)
-        self._remove(replica, path)
+        replica, had = self._had(who, place)
+        for path in had:
+            self._remove(replica, path)
 
     @rule(who=who, place=places, to=places)
     def move(self, who: int, place: int, to: int) -> None:
-        replica, path = self._at(who, place)
+        replica, had = self._had(who, place)
         target = self._at(who, to)[1]
-        related = path[: len(target)] == target or target[: len(path)] == path
-        if path in replica.tree() and not related and replica.can_hold(target):
-            self._remove(replica, target)
-            replica.move(path, target)
+        for path in had:
+            related = path[: len(target)] == target or target[: len(path)] == path
+            if not related and replica.can_hold(target):
+                self._remove(replica, target)
+                replica.move(path, target)
 
     @rule(who=who, place=places, kind=st.sampled_from([Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK]))
     def exchange_kind(self, who: int, place: int, kind: Kind) -> None:
@@ -85,10 +103,11 @@ class Law(RuleBasedStateMachine):
 
     @rule(who=who, place=places)
     def change_mode(self, who: int, place: int) -> None:
-        replica, path = self._at(who, place)
-        held = replica.tree().get(path)
-        if held is not None and held.kind is not Kind.SYMLINK:
-            replica.put(Change(path, held.kind, data_of(held), held.mode ^ 0o020))
+        replica, had = self._had(who, place)
+        for path in had:
+            held = replica.tree()[path]
+            if held.kind is not Kind.SYMLINK:
+                replica.put(Change(path, held.kind, data_of(held), held.mode ^ 0o020))
 
     # Meetings.
 
@@ -172,6 +191,12 @@ class Law(RuleBasedStateMachine):
         replica = self.replicas[who]
         names = sorted({*NAMES, *replica.tree()})
         return replica, names[place % len(names)]
+
+    def _had(self, who: int, place: int) -> tuple[ModelReplica, list[Path]]:
+        """One of the things this user has, if he has any."""
+        replica = self.replicas[who]
+        names = sorted(replica.tree())
+        return replica, names[place % len(names) :][:1] if names else []
 
     def _value(self) -> bytes:
         value = b"value %d\n" % len(self.written)
