@@ -1,7 +1,7 @@
 """The catalog: all one device knows in clear about one folder, in one SQLite file.
 
 It owns the tables and their consistency; it neither touches the user's files nor talks to anyone. Its parts are
-`feeds`, `forks`, `versions`, `placed`, `locations`, `intents`, `history`, `kept`, `bases`, `brake` and `local_changes`;
+`feeds`, `forks`, `versions`, `placed`, `locations`, `intents`, `history`, `kept`, `bases`, `brake`, `local_changes` and `rotten`;
 `transaction()` spans them all.
 """
 
@@ -21,6 +21,7 @@ from p2psync.catalog.kept import KeptVersions
 from p2psync.catalog.local_changes import LocalChanges
 from p2psync.catalog.locations import Locations
 from p2psync.catalog.placed import PlacedFiles
+from p2psync.catalog.rotten import RottenFiles
 from p2psync.catalog.versions import Versions
 from p2psync.errors import UserError
 from p2psync.ids import FeedId, FolderId, IdentityKey, short_device_id
@@ -46,6 +47,7 @@ class Catalog:
         self.bases = Bases(self._db)
         self.brake = Brake(self._db)
         self.local_changes = LocalChanges(self._db)
+        self.rotten = RottenFiles(self._db)
 
     def close(self) -> None:
         self._db.close()
@@ -57,6 +59,10 @@ class Catalog:
     def reading(self) -> AbstractContextManager[None]:
         """Everything inside sees one state of the catalog; keep it short, and never await inside."""
         return self._db.reading()
+
+    def damage(self) -> list[str]:
+        """What SQLite finds wrong with the file; nothing when it is sound. Reads all of it."""
+        return self._db.damage()
 
     def _short_device(self, feed: FeedId) -> str:
         identity = self.feeds.state(feed).identity

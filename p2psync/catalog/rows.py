@@ -108,7 +108,7 @@ def placed_row(placed: Placed) -> tuple[object, ...]:
     seen = placed.fingerprint
     return (
         *columns(placed.path), placed.dot.feed, placed.dot.seq, placed.dot.index, placed.hash, placed.kind,
-        encode_vector(placed.vector), seen.dev, _signed(seen.inode), seen.size, seen.mtime_ns, seen.ctime_ns,
+        encode_vector(placed.vector), seen.dev, signed(seen.inode), seen.size, seen.mtime_ns, seen.ctime_ns,
         placed.mode, placed.target, encode_content(placed.content),
     )  # fmt: skip
 
@@ -118,17 +118,17 @@ def placed_of(row: tuple[object, ...]) -> Placed:
     return Placed(
         path=path_of(directory, name), dot=Dot(FeedId(feed), seq, index), hash=RecordHash(record),  # type: ignore[arg-type]
         kind=Kind(kind), vector=decode_vector(vector),  # type: ignore[arg-type]
-        fingerprint=Fingerprint(dev, _unsigned(inode), size, mtime, ctime),  # type: ignore[arg-type]
+        fingerprint=Fingerprint(dev, unsigned(inode), size, mtime, ctime),  # type: ignore[arg-type]
         mode=mode, target=target, content=decode_content(content),  # type: ignore[arg-type]
     )  # fmt: skip
 
 
-def _signed(inode: int) -> int:
+def signed(inode: int) -> int:
     """SQLite integers are signed 64 bit, inode numbers unsigned."""
     return inode - (1 << 64) if inode >= 1 << 63 else inode
 
 
-def _unsigned(inode: int) -> int:
+def unsigned(inode: int) -> int:
     return inode + (1 << 64) if inode < 0 else inode
 
 

@@ -47,6 +47,7 @@ from p2psync.cli.options import (
 )
 from p2psync.cli.running import run_command, serve
 from p2psync.cli.screen import Screen, clean
+from p2psync.cli.scrubbing import scrub
 from p2psync.cli.shaping import add_shape_commands
 from p2psync.cli.showing import DeviceTable, FolderTable, StatusScreen, show_paths
 from p2psync.errors import P2psyncError, UsageError
@@ -193,6 +194,7 @@ def stop(home: HomeOption = None, as_json: JsonOption = False) -> None:
 past.register(app, folder_app)
 conflicts.register(app, folder_app)
 app.command()(explain)
+app.command()(scrub)
 app.command()(doctor)
 
 

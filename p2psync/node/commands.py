@@ -27,6 +27,7 @@ from p2psync.node.lan_mailbox import LAN_CODES_OFF
 from p2psync.node.pairings import Waiting, make_code, redeem_code, wait_for_joiner
 from p2psync.node.peer import Peer
 from p2psync.node.registry import RegisteredFolder
+from p2psync.node.scrubbing import SCRUB_COMMANDS
 from p2psync.node.shaping import SHAPE_COMMANDS
 from p2psync.node.sharing import choose_relay, remember_relay, share_folder
 from p2psync.node.status import build_status
@@ -231,4 +232,5 @@ _COMMANDS: dict[str, Callable[[Peer, Json, Console], Awaitable[None]]] = {
     **HISTORY_COMMANDS,
     **CONFLICT_COMMANDS,
     **SHAPE_COMMANDS,
+    **SCRUB_COMMANDS,
 }

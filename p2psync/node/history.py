@@ -75,7 +75,7 @@ def _what(each: PastVersion) -> str:
 async def _restore(peer: Peer, request: Json, console: Console) -> None:
     folder, path = await folder_of_path(peer, request["path"])
     replica = _running(peer, folder)
-    await _connected(peer, replica, request)
+    await connected(peer, replica, request)
     at_ms, dot = request.get("at_ms"), None
     if request.get("version"):
         dot = await _dot(replica, str(request["version"]))
@@ -90,7 +90,7 @@ async def _restore(peer: Peer, request: Json, console: Console) -> None:
         finally:
             filesystem.close()
     else:
-        await _not_stopped(replica)
+        await not_stopped(replica)
         outcomes = replica.past.restore(path, at_ms=at_ms, dot=dot, exact=bool(request.get("exact")))
         async with aclosing(outcomes):
             done = await _tell(outcomes, console)
@@ -145,8 +145,8 @@ async def _undo(peer: Peer, request: Json, console: Console) -> None:
         found = found or bool(feeds)
         if not feeds:
             continue
-        await _connected(peer, replica, request)
-        await _not_stopped(replica)
+        await connected(peer, replica, request)
+        await not_stopped(replica)
         outcomes = replica.past.undo(feeds, int(request["since_ms"]))
         async with aclosing(outcomes):
             done = await _tell(outcomes, console)
@@ -201,13 +201,13 @@ def _running(peer: Peer, folder: RegisteredFolder) -> Replica:
     return peer.running(folder.folder).replica
 
 
-async def _not_stopped(replica: Replica) -> None:
+async def not_stopped(replica: Replica) -> None:
     status = await replica.status()
     if status.state == "error":
         raise UserError(f"the folder is stopped: {status.error}")
 
 
-async def _connected(peer: Peer, replica: Replica, request: Json) -> None:
+async def connected(peer: Peer, replica: Replica, request: Json) -> None:
     """A peer that was only started for this command waits a little for somebody to restore from."""
     if "stay" not in request:
         return

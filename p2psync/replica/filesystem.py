@@ -153,6 +153,9 @@ class Filesystem(Protocol):
     def exchange_back(self, path: Path) -> None:
         """Undo `exchange`."""
 
+    def swap(self, path: Path, other: Path) -> None:
+        """Exchange two names, of any directories, in one step; OSError where this disk has no such step."""
+
     def move(self, source: Path, target: Path) -> None:
         """Rename between two final names; FileExistsError if anything is at `target`."""
 

@@ -230,6 +230,11 @@ class LocalFilesystem:
         self.exchange(path)
 
     @translated
+    def swap(self, path: Path, other: Path) -> None:
+        with self._parent(path) as (one_dir, one), self._parent(other) as (other_dir, two):
+            linux.renameat2(one_dir, one, other_dir, two, linux.RENAME_EXCHANGE)
+
+    @translated
     def move(self, source: Path, target: Path) -> None:
         with self._parent(source) as (source_dir, old), self._parent(target) as (target_dir, new):
             renaming.rename_new(source_dir, old, target_dir, new)

@@ -44,6 +44,7 @@ from p2psync.replica.publisher import EntryWriter
 from p2psync.replica.recovery import recover
 from p2psync.replica.reshaping import Reshaping
 from p2psync.replica.restoring import Restoring
+from p2psync.replica.scrubbing import Scrubbing
 from p2psync.replica.watcher import Skips, Watcher
 from p2psync.replica.watching import Watching
 from p2psync.seams import Clock, Randomness, Workers
@@ -74,6 +75,7 @@ class Replica:
         self.past = Restoring(context, self.rescan)
         self.conflicts = Conflicts(context, self.rescan)
         self.reshaping = Reshaping(context, self._watching)
+        self.scrubbing = Scrubbing(context)
 
     @property
     def folder(self) -> FolderId:

@@ -26,6 +26,10 @@ from p2psync.replica.publisher import LocalChange, Unit
 from p2psync.replica.reader import ChangedWhileRead, ReadStopped, read_content
 
 KINDS = {DiskKind.FILE: Kind.FILE, DiskKind.DIRECTORY: Kind.DIRECTORY, DiskKind.SYMLINK: Kind.SYMLINK}
+ROTTEN = (
+    "its bytes changed although nobody wrote to it (bit rot), and what they were was not to be had: it is neither published"
+    " nor sent; connect a device or store that has it and run p2psync scrub, or put the file back yourself"
+)
 _TICK_NS = 20_000_000
 """A file this young may be written again within the same kernel clock tick, unseen by its fingerprint."""
 
@@ -97,7 +101,7 @@ def _look_one(context: Context, directory: Path, found: Looked) -> None:
                 found.appeared += [path] if on_the_way else []
         else:
             kept = True
-            reason = _flaw(path, stat, base) or _left_over(context, path, stat, base)
+            reason = _why_left_alone(context, path, stat, base, name in problems)
             if reason is None:
                 _compare(context, path, stat, base, noted.pop(name, None), found)
         if reason is not None or name in problems:
@@ -158,6 +162,23 @@ def _left_over(context: Context, path: Path, stat: Stat, base: Placed | None) ->
     if not holds_only_ignored(context.shape, context.filesystem, path):
         return None
     return "another device deleted this directory; it stays because ignored files are in it"
+
+
+def _why_left_alone(context: Context, path: Path, stat: Stat, base: Placed | None, flagged: bool) -> str | None:
+    """What is wrong with an entry that is not compared; `flagged` says whether something was when it was last looked at."""
+    reason = _flaw(path, stat, base) or _left_over(context, path, stat, base)
+    return _rotten_still(context, path, stat) if flagged and reason is None else reason
+
+
+def _rotten_still(context: Context, path: Path, stat: Stat) -> str | None:
+    """Why a file that a scrub found rotten is left alone: it looks as it did then, so nobody has edited it since."""
+    seen = context.catalog.rotten.seen(path)
+    if seen is None:
+        return None
+    if stat.kind is DiskKind.FILE and seen.same_file(fingerprint_of(stat)):
+        return ROTTEN
+    context.catalog.rotten.forget(path)
+    return None
 
 
 def _claim_the_way(context: Context, directory: Path, found: Looked) -> None:

@@ -35,6 +35,7 @@ _BUSY_SECONDS = 10.0
 """How long to wait for another process (a command beside the running peer) before giving up."""
 _MIGRATION = re.compile(r"(\d{4})-[a-z0-9-]+\.sql")
 _FAULT = 0xFF
+_DAMAGE_LINES = 5
 """SQLite's extended result codes carry the primary one in the low byte."""
 
 
@@ -141,6 +142,14 @@ class Database:
         """The first column of the first row, or None when there is no row."""
         row = self.query_one(sql, parameters)
         return None if row is None else row[0]
+
+    def damage(self) -> list[str]:
+        """What `PRAGMA integrity_check` finds, a few lines at most; empty when every page is sound. Reads the whole file."""
+        try:
+            found = [str(row[0]) for row in self.query(f"PRAGMA integrity_check({_DAMAGE_LINES})")]
+        except StorageError as error:
+            return [str(error)]
+        return [] if found == ["ok"] else found
 
     def _configure(self) -> None:
         self.execute("PRAGMA foreign_keys = OFF")

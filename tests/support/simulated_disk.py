@@ -298,6 +298,10 @@ class SimulatedDisk:
         self._rename(self._parent(temp_path(path)), self._parent(path))
 
     @translated
+    def swap(self, path: Path, other: Path) -> None:
+        raise OSError(errno.EINVAL, "this disk exchanges names of one directory only")
+
+    @translated
     def move(self, source: Path, target: Path) -> None:
         self.before("move", target)
         self._rename(self._parent(source), self._parent(target))
