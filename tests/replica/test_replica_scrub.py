@@ -27,8 +27,11 @@ BIG = os.urandom(300_000)
 
 
 def rot(device: Device, name: str, at: int = 1000) -> bytes:
-    """Flip one bit of a file so that neither its stamp nor anybody's knowledge of it tells; returns what it holds now."""
-    path = device.root / name
+    return rotten_on_disk(device.root / name, device.catalog, name.encode(), at)
+
+
+def rotten_on_disk(path: Path, catalog_file: Path, name: bytes, at: int = 1000) -> bytes:
+    """Flip one bit of a file so that its stamp does not tell; returns what it holds now. Its device is off."""
     before = path.stat()
     data = bytearray(path.read_bytes())
     data[at] ^= 1
@@ -36,9 +39,9 @@ def rot(device: Device, name: str, at: int = 1000) -> bytes:
         file.write(data)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     after = path.stat()
-    catalog = Catalog(device.catalog)
+    catalog = Catalog(catalog_file)
     seen = Fingerprint(after.st_dev, after.st_ino, after.st_size, after.st_mtime_ns, after.st_ctime_ns)
-    catalog.placed.refresh_fingerprint(split(name.encode()), seen)
+    catalog.placed.refresh_fingerprint(split(name), seen)
     catalog.close()
     return bytes(data)
 
