@@ -35,8 +35,8 @@ _BUSY_SECONDS = 10.0
 """How long to wait for another process (a command beside the running peer) before giving up."""
 _MIGRATION = re.compile(r"(\d{4})-[a-z0-9-]+\.sql")
 _FAULT = 0xFF
-_DAMAGE_LINES = 5
 """SQLite's extended result codes carry the primary one in the low byte."""
+_DAMAGE_LINES = 5
 
 
 class Database:
