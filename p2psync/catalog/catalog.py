@@ -1,8 +1,8 @@
 """The catalog: all one device knows in clear about one folder, in one SQLite file.
 
 It owns the tables and their consistency; it neither touches the user's files nor talks to anyone. Its parts are
-`feeds`, `forks`, `versions`, `placed`, `locations`, `intents`, `history`, `kept`, `bases`, `brake`, `local_changes` and `rotten`;
-`transaction()` spans them all.
+`feeds`, `forks`, `attendance`, `versions`, `placed`, `locations`, `intents`, `history`, `kept`, `bases`, `brake`,
+`local_changes` and `rotten`; `transaction()` spans them all.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path as FilePath
 
+from p2psync.catalog.attendance import Attendance
 from p2psync.catalog.bases import Bases
 from p2psync.catalog.brake import Brake
 from p2psync.catalog.conflicts import Conflicts
@@ -37,6 +38,7 @@ class Catalog:
         self._db = Database(path, "p2psync.catalog.sql")
         self.feeds = Feeds(self._db)
         self.forks = Forks(self._db)
+        self.attendance = Attendance(self._db)
         self.placed = PlacedFiles(self._db)
         self.versions = Versions(self._db, self.placed, self._short_device)
         self.conflicts = Conflicts(self._db, self.versions)

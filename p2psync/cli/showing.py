@@ -65,7 +65,7 @@ class StatusScreen(Screen):
             reason = f": {clean(store['error'])}" if store["error"] else ""
             self.line(f"  store    {clean(store['url']).split('#')[0]}  {state}{reason}")
         for peer in folder["peers"]:
-            self.line(f"  member   {clean(peer['device'])[:7]}  {peer['role']}  {_reached(peer)}")
+            self.line(f"  member   {clean(peer['device'])[:7]}  {peer['role']}  {_reached(peer)}{_silence(peer)}")
         for held in folder["held"]:
             device, since = clean(held["device"])[:7], time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["since"]))
             self.line(
@@ -108,7 +108,9 @@ class DeviceTable(StatusScreen):
             table.add_column(title)
         for device in devices:
             roles = ", ".join(sorted({folder["role"] for folder in device["folders"]}))
-            cells = (device["name"] or "-", device["device"][:7], roles or "-", device["reached"])
+            lapsed = any(folder["lapsed"] for folder in device["folders"])
+            reached = f"{device['reached']}, lapsed" if lapsed else device["reached"]
+            cells = (device["name"] or "-", device["device"][:7], roles or "-", reached)
             table.add_row(*(Text(clean(cell)) for cell in cells))
         self.console.print(table)
 
@@ -118,12 +120,17 @@ def _devices(event: Json) -> list[Json]:
     own: Json = {"device": event["device"], "name": event.get("name"), "reached": "this device", "folders": []}
     found: dict[str, Json] = {event["device"]: own}
     for folder in event["folders"]:
-        mine = {"device": event["device"], "name": own["name"], "role": folder["role"], "reached": own["reached"]}
+        mine = {
+            "device": event["device"], "name": own["name"], "role": folder["role"], "reached": own["reached"],
+            "heard": None, "lapsed": False,
+        }  # fmt: skip
         for peer in (mine, *folder["peers"]):
             device = found.setdefault(
                 peer["device"], {key: peer[key] for key in ("device", "name", "reached")} | {"folders": []}
             )
-            device["folders"].append({"label": folder["label"], "role": peer["role"]})
+            device["folders"].append(
+                {"label": folder["label"]} | {key: peer[key] for key in ("role", "heard", "lapsed")}
+            )
     return list(found.values())
 
 
@@ -152,6 +159,13 @@ def _reached(peer: Json) -> str:
     )
     reason = f"; {clean(peer['reason'])}" if peer["reason"] else ""
     return f"{name}{peer['reached']} since {since}, {passed}{reason}"
+
+
+def _silence(peer: Json) -> str:
+    if not peer["lapsed"]:
+        return ""
+    heard = "never" if peer["heard"] is None else time.strftime("%Y-%m-%d", time.localtime(peer["heard"]))
+    return f"; lapsed, last heard of: {heard}"
 
 
 def _stopped_status(directory: Path) -> Json:

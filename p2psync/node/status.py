@@ -11,6 +11,7 @@ from p2psync.node.peer import Peer
 from p2psync.node.reached import describe_peer
 from p2psync.node.registry import RegisteredFolder
 from p2psync.node.running import RunningFolder
+from p2psync.replica.attendance import Silence
 from p2psync.replica.reshaping import ShapeFigures
 from p2psync.vault.device_keys import device_id
 
@@ -65,6 +66,7 @@ async def _running(folder: RunningFolder) -> dict[str, Any]:
     own = folder.device.identity_key
     peers = [
         describe_peer(folder, member, status.peers, stores=reached)
+        | _silence(status.silences.get(member.credentials.identity, Silence()))
         for member in folder.replica.members()
         if member.credentials.identity != own
     ]
@@ -90,6 +92,10 @@ async def _running(folder: RunningFolder) -> dict[str, Any]:
         "stores": stores,
         **_shape(status.shape),
     }
+
+
+def _silence(silence: Silence) -> dict[str, Any]:
+    return {"heard": None if silence.heard is None else int(silence.heard), "lapsed": silence.lapsed}
 
 
 def _shape(figures: ShapeFigures) -> dict[str, Any]:

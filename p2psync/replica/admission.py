@@ -57,8 +57,8 @@ class Admitted:
     """Forks found, or told of by others, and written down: `forking.py` draws the consequences."""
 
 
-def admit(context: Context, entries: Sequence[Entry]) -> Admitted:
-    """Admit consecutive entries of one feed, as far as they go.
+def admit(context: Context, entries: Sequence[Entry], *, replayed: bool = False) -> Admitted:
+    """Admit consecutive entries of one feed, as far as they go. What is `replayed` came before: nobody is heard of by it.
 
     IntegrityError (another branch, bad seal) and PeerError (bad form) end it with nothing of the bad entry kept; what was
     admitted before it stays. `forking.take_in` is what exchanges call.
@@ -82,6 +82,10 @@ def admit(context: Context, entries: Sequence[Entry]) -> Admitted:
                 failure = error
                 break
         context.catalog.versions.refresh(sorted(touched))
+        if result.entries and not replayed:
+            author = context.catalog.feeds.state(entries[0].feed).identity
+            if author is not None:
+                context.catalog.attendance.hear(author, context.clock.now())
         result.forks = [proof for proof in result.forks if context.catalog.forks.add(proof)]
     if failure is not None:
         raise failure

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from p2psync.catalog.brake import Held
 from p2psync.ids import IdentityKey
+from p2psync.replica.attendance import Silence
 from p2psync.replica.context import Fetched
 from p2psync.replica.reshaping import ShapeFigures
 
@@ -34,4 +35,6 @@ class FolderStatus:
     fetched: dict[str, Fetched] = field(default_factory=dict)
     held: list[tuple[IdentityKey | None, Held]] = field(default_factory=list)
     """Changes that the brake holds, with the device they are from."""
+    silences: dict[IdentityKey, Silence] = field(default_factory=dict)
+    """How long each other member has been silent."""
     shape: ShapeFigures = field(default_factory=ShapeFigures)

@@ -81,7 +81,7 @@ def _replay(context: Context, feed: FeedId) -> bool:
         page = context.catalog.forks.replay_after(feed, state.seq, _PAGE)
         if not page:
             return moved
-        result = admit(context, [parse(data) for data in page])
+        result = admit(context, [parse(data) for data in page], replayed=True)
         moved |= bool(result.entries) or result.membership
         if not result.entries:
             return moved

@@ -24,6 +24,7 @@ from p2psync.index.membership import Member, Newcomer, Role, encode_add
 from p2psync.index.paths import Path, show
 from p2psync.index.versions import Dot
 from p2psync.replica.applying import Applying
+from p2psync.replica.attendance import Attending, silences
 from p2psync.replica.collecting import Collecting
 from p2psync.replica.conflicts import Conflicts
 from p2psync.replica.context import ALL_LINKS, Context, Signal
@@ -146,6 +147,7 @@ class Replica:
                 nursery.start_soon(self._watching.run)
                 nursery.start_soon(self._applying.run)
                 nursery.start_soon(Collecting(context).run)
+                nursery.start_soon(Attending(context, self._has_heard).run)
                 await context.renewed.wait(renewed)
                 nursery.cancel_scope.cancel()
         finally:
@@ -239,7 +241,7 @@ class Replica:
             problems=[*troubles, *delayed, *problems],
             peers={each.name: each.has(heads) for each in list(self._peers) if each.active},
             fetched={name: replace(count) for name, count in list(context.fetched.items())}, shape=shape,
-            held=held,
+            held=held, silences=silences(context),
         )  # fmt: skip
 
     async def directories(self) -> int:
