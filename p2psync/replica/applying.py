@@ -100,7 +100,7 @@ class Applying:
     async def _round(self) -> int:
         context = self._context
         context.begin_round()
-        self._materialiser.not_kept = False
+        self._materialiser.not_kept = self._fetcher.came_in_vain = False
         progress = await self._ignores_first()
         progress += self._announce(await context.workers.run(self._merge_texts))
         for live in (True, False):

@@ -97,14 +97,16 @@ class Assembler:
             self._unfinished.pop(path, None)
             self._context.spoiled.discard(path)
 
-    def leave(self) -> None:
-        """Remember what is not complete, so that the next batch need not read and hash it again."""
+    def leave(self) -> bool:
+        """Remember what is not complete, so that the next batch need not read and hash it again. Returns whether something
+        came in vain, since its temp went away."""
         for assembly in self._begun:
             self._unfinished.pop(assembly.plan.path, None)
             if assembly.missing and assembly.inode is not None and not assembly.spoiled:
                 self._unfinished[assembly.plan.path] = assembly
         while len(self._unfinished) > _UNFINISHED_MAX:
             del self._unfinished[next(iter(self._unfinished))]
+        return any(assembly.spoiled for assembly in self._begun)
 
     def _continues(self, assembly: Assembly, inode: int) -> bool:
         """Whether this very temp was filled by this process a moment ago: every chunk in it was verified then."""
@@ -162,6 +164,7 @@ class Assembler:
         if len(assembly.chunks) == 1:
             assembly.missing.clear()
             return self.seal(assembly, plain)
+        self._have_temp(assembly)
         with self._temp(assembly.plan.path) as (temp, created):
             if not self._same_temp(assembly, temp, created):
                 return False
@@ -171,13 +174,18 @@ class Assembler:
             complete = assembly.complete
         return complete and self.seal(assembly)
 
-    def _same_temp(self, assembly: Assembly, temp: TempFile, created: bool) -> bool:
-        """Whether this is still the file that earlier chunks went into; if somebody removed it, the next round resumes."""
-        inode = temp.stat().inode
+    def _have_temp(self, assembly: Assembly) -> None:
+        """Make the temp that all chunks go into: one worker does, so that whoever has to make it later knows it was gone."""
         with self._lock:
             if assembly.inode is None:
-                assembly.inode = inode
-            elif created or assembly.inode != inode:
+                with self._temp(assembly.plan.path) as (temp, _):
+                    assembly.inode = temp.stat().inode
+
+    def _same_temp(self, assembly: Assembly, temp: TempFile, created: bool) -> bool:
+        """Whether this is still the file that earlier chunks went into; if somebody removed it, the next round starts over."""
+        inode = temp.stat().inode
+        with self._lock:
+            if created or assembly.inode != inode:
                 assembly.spoiled = True
             return not assembly.spoiled
 

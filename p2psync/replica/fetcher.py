@@ -37,6 +37,8 @@ class Fetcher:
         self._ask_peers_at = 0.0
         self._delay = _PATIENCE_FIRST
         self._left_over = False
+        self.came_in_vain = False
+        """Some temp went away while it was filled, so its file starts over: try again in a while."""
         self._unfinished: dict[Path, Assembly] = {}
 
     async def fetch(self, plans: Sequence[Plan], ready: Ready) -> None:
@@ -53,7 +55,7 @@ class Fetcher:
             pieces = [_piece(chunk, *targets[0]) for chunk, targets in assembler.wanted.items()]
             await self._transfer(pieces, assembler.take, ready)
             self._note_left_over(bool(assembler.wanted))
-        assembler.leave()
+        self.came_in_vain |= assembler.leave()
 
     async def fetch_list(self, rows: bytes, generation: int) -> None:
         """Bring the chunks of a chunk list into the catalog, so that the file's own chunks are known."""
@@ -102,6 +104,8 @@ class Fetcher:
     def retry_after(self) -> float | None:
         """Seconds until something may be asked for again; None when nothing waits for time alone."""
         waits = [self._stores.retry_after]
+        if self.came_in_vain:
+            waits.append(_PATIENCE_FIRST)
         if self._left_over:
             waits.append(max(0.05, self._ask_peers_at - self._context.clock.now()))
         return min((wait for wait in waits if wait is not None), default=None)

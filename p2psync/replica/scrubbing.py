@@ -85,6 +85,7 @@ class Scrubbing:
                             await tell(found)
         if context.dirty:
             context.look_again.notify()
+        context.work_arrived.notify()  # what was planned for a file that was mended is planned anew
         context.changed.notify()
         return done
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from p2psync.index.versions import Content, Dot, Kind, Version
 from p2psync.planner.steps import Step
 from p2psync.replica.assembly import Assembler, Assembly
 from p2psync.replica.context import Context
-from p2psync.replica.filesystem import temp_name
+from p2psync.replica.filesystem import TempFile, temp_name
 from p2psync.replica.founding import bare_context
 from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.replica.plans import Plan
@@ -96,3 +98,40 @@ def test_a_temp_that_was_swapped_is_never_taken_for_complete(context: Context, i
     for chunk, part in list(zip(chunks(context), PARTS, strict=True))[1:]:
         assert assembler.take(chunk, part) == []
     assert still_wanted(context, {})[0] == 0
+
+
+def test_chunks_that_come_at_once_make_one_file(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker has just made the temp and not yet written when another comes with the next chunk."""
+    assembler = Assembler(context, {})
+    assembler.begin([plan(context)])
+    (first, *others), done = list(zip(chunks(context), PARTS, strict=True)), list[Assembly]()
+    workers = [threading.Thread(target=lambda each=each: done.extend(assembler.take(*each))) for each in others]
+    assert isinstance(context.opened, LocalFilesystem)
+    really_open = context.opened.open_temp
+
+    @contextmanager
+    def open_temp(path: tuple[bytes, ...], create: bool) -> Iterator[TempFile]:
+        with really_open(path, create) as temp:
+            if create:
+                for worker in workers:
+                    worker.start()
+                for worker in workers:
+                    worker.join(0.1)
+            yield temp
+
+    monkeypatch.setattr(context.opened, "open_temp", open_temp)
+    done += assembler.take(*first)
+    for worker in workers:
+        worker.join()
+    assert [assembly.complete and not assembly.spoiled for assembly in done] == [True]
+    assert not assembler.leave()
+
+
+def test_a_batch_says_that_something_came_in_vain(context: Context) -> None:
+    assembler = Assembler(context, {})
+    assembler.begin([plan(context)])
+    first, second, _ = zip(chunks(context), PARTS, strict=True)
+    assembler.take(*first)
+    (Path(os.fsdecode(context.filesystem.root)) / os.fsdecode(temp_name(b"f"))).unlink()
+    assembler.take(*second)
+    assert assembler.leave()
