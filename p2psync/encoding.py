@@ -67,14 +67,20 @@ def _refuse_extension(code: int, data: bytes) -> Any:
     raise ValueError(f"extension type {code}")
 
 
+_PLAIN = frozenset({int, bytes, str, bool, type(None)})
+
+
 def _check(value: Any, depth: int) -> None:
-    if depth > _DEPTH_MAX:
+    """One call for every array, not for every item: records are read by the thousand."""
+    items = value if type(value) is tuple else (value,)
+    if depth > _DEPTH_MAX or (depth == _DEPTH_MAX and items):
         raise PeerError("msgpack is nested too deeply")
-    if isinstance(value, tuple):
-        for item in value:
+    for item in items:
+        kind = type(item)
+        if kind is tuple:
             _check(item, depth + 1)
-    elif value is not None and not isinstance(value, (int, bytes, str)):
-        raise PeerError(f"msgpack holds a {type(value).__name__}, which no format here uses")
+        elif kind not in _PLAIN:
+            raise PeerError(f"msgpack holds a {kind.__name__}, which no format here uses")
 
 
 class Fields:

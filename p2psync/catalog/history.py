@@ -6,7 +6,7 @@ display and selection only. Whether a version's content can still be had is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from p2psync.catalog.rows import columns, path_of
@@ -44,14 +44,21 @@ class History:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def note(self, version: Version, time_ms: int) -> None:
-        """Write down a version that was just admitted or published; one known already stays as it is."""
-        place, dot = columns(version.path), version.dot
-        self._db.execute("INSERT OR IGNORE INTO past_path (dir, name) VALUES (?, ?)", place)
-        row = (*place, dot.seq, dot.index, min(time_ms, (1 << 63) - 1), version.kind, version.size, dot.feed)
-        if not self._db.execute(_NOTE, row):  # known already, or the first of its author
-            self._db.execute("INSERT OR IGNORE INTO author (feed) VALUES (?)", (dot.feed,))
-            self._db.execute(_NOTE, row)
+    def note(self, versions: Sequence[Version], time_ms: int) -> None:
+        """Write down versions that were just admitted or published; one known already stays as it is."""
+        places = [columns(version.path) for version in versions]
+        self._db.executemany(
+            "INSERT OR IGNORE INTO author (feed) VALUES (?)", [(feed,) for feed in {v.dot.feed for v in versions}]
+        )
+        self._db.executemany("INSERT OR IGNORE INTO past_path (dir, name) VALUES (?, ?)", places)
+        time_ms = min(time_ms, (1 << 63) - 1)
+        self._db.executemany(
+            _NOTE,
+            [
+                (*place, v.dot.seq, v.dot.index, time_ms, v.kind, v.size, v.dot.feed)
+                for place, v in zip(places, versions, strict=True)
+            ],
+        )
 
     def of_path(self, path: Path, limit: int = 1000) -> list[Past]:
         """The versions of a path, newest first."""

@@ -6,7 +6,7 @@ sent (state 1), so that after a restart a store can be asked whether it arrived.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from p2psync.catalog.rows import prefix
@@ -102,15 +102,24 @@ class Locations:
             )
         )
 
-    def is_local(self, chunk: ChunkId) -> bool:
-        """Whether an entry or a placed file on this device should hold the chunk."""
-        return bool(
-            self._db.scalar(
-                "SELECT EXISTS (SELECT 1 FROM inline_chunk WHERE chunk = ?)"
-                " OR EXISTS (SELECT 1 FROM file_chunk WHERE prefix = ?)",
-                (chunk, prefix(chunk)),
-            )
+    def all_known(self, chunks: Sequence[ChunkId]) -> set[ChunkId]:
+        """Those of many chunks that are `known`."""
+        rows = self._db.look_up(
+            "SELECT column1 FROM {asked} WHERE EXISTS (SELECT 1 FROM location WHERE prefix = column2)"
+            " OR EXISTS (SELECT 1 FROM inline_chunk WHERE chunk = column1)"
+            " OR EXISTS (SELECT 1 FROM upload WHERE chunk = column1)",
+            [(chunk, prefix(chunk)) for chunk in chunks],
         )
+        return {ChunkId(chunk) for (chunk,) in rows}
+
+    def all_local(self, chunks: Sequence[ChunkId]) -> set[ChunkId]:
+        """Those of many chunks that an entry or a placed file on this device should hold."""
+        rows = self._db.look_up(
+            "SELECT column1 FROM {asked} WHERE EXISTS (SELECT 1 FROM inline_chunk WHERE chunk = column1)"
+            " OR EXISTS (SELECT 1 FROM file_chunk WHERE prefix = column2)",
+            [(chunk, prefix(chunk)) for chunk in chunks],
+        )
+        return {ChunkId(chunk) for (chunk,) in rows}
 
     # Chunks inside entries, and chunks of chunk lists.
 

@@ -6,17 +6,19 @@ Source: formats, "On disk".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from p2psync.catalog.rows import (
     PLACED_COLUMNS,
     Fingerprint,
+    Outline,
     Placed,
     columns,
     path_of,
     placed_of,
     placed_row,
     prefix,
+    signed,
 )
 from p2psync.ids import ChunkId
 from p2psync.index.paths import Path, join
@@ -30,6 +32,10 @@ _BEHIND_ALL = b"\xff" * (NAME_MAX + 1)
 """Sorts after every path: no component is that long."""
 
 
+_FIRST = "SELECT {} FROM file_chunk WHERE prefix = column2 ORDER BY placed, position LIMIT 1"
+_INDEX = "INSERT OR IGNORE INTO file_chunk (prefix, placed, position) VALUES (?, ?, ?)"
+
+
 class PlacedFiles:
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -38,10 +44,18 @@ class PlacedFiles:
         row = self._db.query_one(f"SELECT {PLACED_COLUMNS} FROM placed WHERE dir = ? AND name = ?", columns(path))
         return None if row is None else placed_of(row)
 
-    def in_directory(self, path: Path) -> dict[bytes, Placed]:
-        """Live rows directly inside a directory, by name."""
+    def get_all(self, paths: Sequence[Path]) -> dict[Path, Placed]:
+        """`get` for many paths, of those that have a row."""
+        rows = self._db.look_up(
+            f"SELECT {PLACED_COLUMNS} FROM {{asked}} CROSS JOIN placed ON dir = column1 AND name = column2",
+            [columns(path) for path in paths],
+        )
+        return {placed.path: placed for placed in map(placed_of, rows)}
+
+    def in_directory(self, path: Path) -> dict[bytes, Outline]:
+        """Outlines of the live rows directly inside a directory, by name."""
         rows = self._db.query(f"SELECT {PLACED_COLUMNS} FROM placed WHERE dir = ? AND kind <> 3", (join(path),))
-        return {placed.path[-1]: placed for placed in map(placed_of, rows)}
+        return {row[1]: Outline(row) for row in rows}
 
     def below(self, path: Path, limit: int = 1000) -> list[Placed]:
         """Live rows anywhere below a directory (not the directory itself)."""
@@ -55,11 +69,16 @@ class PlacedFiles:
     def count_files(self) -> int:
         return int(self._db.scalar("SELECT count(*) FROM placed WHERE kind = 0"))
 
-    def by_inode(self, seen: Fingerprint) -> list[Placed]:
-        """Rows of files that were this very file under another name: the hint for renames."""
-        inode = seen.inode - (1 << 64) if seen.inode >= 1 << 63 else seen.inode
-        rows = self._db.query(f"SELECT {PLACED_COLUMNS} FROM placed WHERE inode = ? AND kind = 0", (inode,))
-        return [placed for placed in map(placed_of, rows) if placed.fingerprint.same_file(seen)]
+    def by_inodes(self, inodes: Sequence[int]) -> dict[int, list[Placed]]:
+        """Rows of files by inode: the hint for renames. Whether one is the very same file its fingerprint says."""
+        rows = self._db.look_up(
+            f"SELECT {PLACED_COLUMNS} FROM {{asked}} CROSS JOIN placed ON inode = column1 AND kind = 0",
+            [(signed(inode),) for inode in inodes],
+        )
+        found: dict[int, list[Placed]] = {}
+        for placed in map(placed_of, rows):
+            found.setdefault(placed.fingerprint.inode, []).append(placed)
+        return found
 
     def paths(self) -> Iterator[Path]:
         """Every path of a live row, in batches, so that rows may be written meanwhile."""
@@ -89,23 +108,31 @@ class PlacedFiles:
         if placed.kind is Kind.FILE and placed.content.chunks:
             self._index(number, rows if rows is not None else placed.content.chunks)
 
+    def put_new(self, fresh: Sequence[tuple[Placed, bytes | None]]) -> None:
+        """`put` of rows and full chunk lists at paths that the caller has seen to have none, each once."""
+        first = 1 + int(self._db.scalar("SELECT coalesce(max(id), 0) FROM placed"))
+        self._db.executemany(
+            f"INSERT INTO placed (id, {PLACED_COLUMNS}) VALUES (?, {_MARKS})",
+            [(first + at, *placed_row(placed)) for at, (placed, _) in enumerate(fresh)],
+        )
+        entries: list[tuple[int, int, int]] = []
+        for at, (placed, rows) in enumerate(fresh):
+            if placed.kind is Kind.FILE and placed.content.chunks:
+                entries += _index_rows(first + at, rows if rows is not None else placed.content.chunks)
+        self._db.executemany(_INDEX, entries)
+
     def _index(self, number: int, rows: bytes) -> None:
-        position, entries = 0, []
-        for chunk, length in iterate_chunks(rows):
-            entries.append((prefix(chunk), number, position))
-            position += length
-        insert = "INSERT OR IGNORE INTO file_chunk (prefix, placed, position) VALUES (?, ?, ?)"
+        entries = _index_rows(number, rows)
         if len(entries) == 1:
-            self._db.execute(insert, entries[0])
+            self._db.execute(_INDEX, entries[0])
         else:
-            self._db.executemany(insert, entries)
+            self._db.executemany(_INDEX, entries)
 
     def refresh_fingerprint(self, path: Path, seen: Fingerprint) -> None:
         """The file is as it was, only its inode or ctime differ."""
-        inode = seen.inode - (1 << 64) if seen.inode >= 1 << 63 else seen.inode
         self._db.execute(
             "UPDATE placed SET dev = ?, inode = ?, size = ?, mtime_ns = ?, ctime_ns = ? WHERE dir = ? AND name = ?",
-            (seen.dev, inode, seen.size, seen.mtime_ns, seen.ctime_ns, *columns(path)),
+            (seen.dev, signed(seen.inode), seen.size, seen.mtime_ns, seen.ctime_ns, *columns(path)),
         )
 
     def forget(self, path: Path) -> None:
@@ -123,14 +150,22 @@ class PlacedFiles:
         )
         return [placed_of(row) for row in rows]
 
-    def holders(self, chunk: ChunkId, limit: int = 4) -> list[tuple[Placed, int]]:
+    def holders(self, chunk: ChunkId, limit: int = 4) -> list[tuple[Path, int]]:
         """Placed files that should hold a chunk, with its offset there. The reader verifies what it finds."""
         rows = self._db.query(
-            "SELECT " + ", ".join(f"placed.{column}" for column in PLACED_COLUMNS.split(", ")) + ", position"
-            " FROM file_chunk JOIN placed ON placed.id = file_chunk.placed WHERE prefix = ? LIMIT ?",
+            "SELECT dir, name, position FROM file_chunk JOIN placed ON placed.id = file_chunk.placed WHERE prefix = ? LIMIT ?",
             (prefix(chunk), limit),
         )
-        return [(placed_of(row[:-1]), row[-1]) for row in rows]
+        return [(path_of(directory, name), position) for directory, name, position in rows]
+
+    def holders_of_all(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, tuple[Path, int]]:
+        """One of the `holders` of each of many chunks, of those that have any."""
+        rows = self._db.look_up(
+            f"SELECT column1, dir, name, ({_FIRST.format('position')}) FROM {{asked}}"
+            f" CROSS JOIN placed ON placed.id = ({_FIRST.format('placed')})",
+            [(chunk, prefix(chunk)) for chunk in chunks],
+        )
+        return {ChunkId(chunk): (path_of(directory, name), position) for chunk, directory, name, position in rows}
 
     # Problems: what the user should know about a path.
 
@@ -157,3 +192,12 @@ class PlacedFiles:
     def problem_paths(self, path: Path) -> set[bytes]:
         """Names directly inside a directory that have a problem."""
         return {name for (name,) in self._db.query("SELECT name FROM problem WHERE dir = ?", (join(path),))}
+
+
+def _index_rows(number: int, rows: bytes) -> list[tuple[int, int, int]]:
+    """(prefix, placed, position) of every chunk of a file."""
+    position, entries = 0, []
+    for chunk, length in iterate_chunks(rows):
+        entries.append((prefix(chunk), number, position))
+        position += length
+    return entries

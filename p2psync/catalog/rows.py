@@ -7,6 +7,7 @@ indexed by its first 8 bytes as a signed integer; whoever finds a row by prefix 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from p2psync.crypto.hashing import content_hash
 from p2psync.encoding import decode_own, encode
@@ -121,6 +122,31 @@ def placed_of(row: tuple[object, ...]) -> Placed:
         fingerprint=Fingerprint(dev, unsigned(inode), size, mtime, ctime),  # type: ignore[arg-type]
         mode=mode, target=target, content=decode_content(content),  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+class Outline:
+    """A placed row of which only what a scan compares was read; `whole` reads the rest."""
+
+    __slots__ = ("_row", "kind")
+
+    def __init__(self, row: tuple[Any, ...]) -> None:
+        self._row, self.kind = row, Kind(row[6])
+
+    @property
+    def dev(self) -> int:
+        return self._row[8]  # type: ignore[no-any-return]
+
+    @property
+    def mode(self) -> int:
+        return self._row[13]  # type: ignore[no-any-return]
+
+    def shows(self, fingerprint: tuple[int, int, int, int, int]) -> bool:
+        """Whether the fingerprint is this one: dev, inode, size, mtime, ctime."""
+        row = self._row
+        return (row[8], unsigned(row[9]), row[10], row[11], row[12]) == fingerprint
+
+    def whole(self) -> Placed:
+        return placed_of(self._row)
 
 
 def signed(inode: int) -> int:

@@ -6,29 +6,22 @@ conflict copies included, and keeps the `need` queue true. Decisions are `index/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any
 
+from p2psync.catalog.frontiers import Frontiers
 from p2psync.catalog.placed import PlacedFiles
 from p2psync.catalog.rows import Placed, columns, decode_vector, encode_vector, path_of, prefix
 from p2psync.crypto.hashing import content_hash
 from p2psync.errors import BugError
 from p2psync.ids import ChunkId, FeedId
-from p2psync.index.merge import DerivedCopy, Frontier, Outcome, decide, derive_copies
+from p2psync.index.merge import DerivedCopy, Outcome, decide, derive_copies
 from p2psync.index.paths import Path
-from p2psync.index.records import decode_version
 from p2psync.index.versions import Dot, Kind, Vector, Version
 from p2psync.store.sqlite import Database
 
-_SMALL_RECORD = 1024
-_read_small = lru_cache(maxsize=2048)(decode_version)
-
-
-def read_version(data: bytes, dot: Dot) -> Version:
-    """`decode_version`, remembering small records: each is read several times on its way (taken in, merged, planned
-    for), and a few MiB spare most of that. Nobody changes a version."""
-    return _read_small(data, dot) if len(data) <= _SMALL_RECORD else decode_version(data, dot)
+_WANTED = "dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name, chunk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +50,22 @@ class Versions:
     def __init__(self, database: Database, placed: PlacedFiles, short_device: Callable[[FeedId], str]) -> None:
         """`short_device` gives a feed owner's seven-character id, for conflict names."""
         self._db, self._placed, self._short_device = database, placed, short_device
+        self._frontiers = Frontiers(database)
         self.left_alone: Callable[[Path, Wanted | None, Placed | None], bool] = lambda path, wanted, placed: False
         """Whether what is wanted at a path asks nothing of this disk, because of what this device keeps of the folder."""
         self._settled_at: set[Path] = set()
         """Paths whose losers were settled since the last refresh."""
 
     def frontier(self, path: Path) -> list[Version]:
-        rows = self._db.query("SELECT feed, seq, idx, data FROM version WHERE dir = ? AND name = ?", columns(path))
-        return [read_version(data, Dot(FeedId(feed), seq, index)) for feed, seq, index, data in rows]
+        return self._frontiers.of(path)
 
     def version(self, path: Path, dot: Dot) -> Version | None:
         """The version with this dot, if it is in the frontier of its path."""
-        row = self._db.query_one(
-            "SELECT data FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
-            (*columns(path), dot.feed, dot.seq),
-        )
-        return None if row is None else read_version(row[0], dot)
+        return self._frontiers.version(path, dot)
 
     def of_feed(self, path: Path, feed: FeedId) -> Version | None:
         """This feed's version in the frontier of a path; there is at most one, since a later one covers it."""
-        row = self._db.query_one(
-            "SELECT seq, idx, data FROM version WHERE dir = ? AND name = ? AND feed = ?", (*columns(path), feed)
-        )
-        return None if row is None else read_version(row[2], Dot(feed, row[0], row[1]))
+        return self._frontiers.of_feed(path, feed)
 
     def has_copies(self) -> bool:
         """Whether any derived conflict copy stands in this folder: mostly there is none, and much need not be asked."""
@@ -123,53 +109,36 @@ class Versions:
         )
         return made[0].path
 
-    def apply(self, version: Version, data: bytes) -> None:
-        """Take a version into its path's frontier (`data` is its record). Call `refresh` for the path afterwards."""
-        place = columns(version.path)
-        old = Frontier(tuple(self.frontier(version.path)), self._beyond(place))
-        new = old.add(version)
-        for gone in (held for held in old.versions if held not in new.versions):
-            self._db.execute(
-                "DELETE FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
-                (*place, gone.dot.feed, gone.dot.seq),
-            )
-        if new is not old and new.versions[-1] is version:
-            self._db.execute(
-                "INSERT INTO version (dir, name, feed, seq, idx, data) VALUES (?, ?, ?, ?, ?, ?)",
-                (*place, version.dot.feed, version.dot.seq, version.dot.index, data),
-            )
-        if new.beyond != old.beyond:
-            self._db.execute("DELETE FROM beyond WHERE dir = ? AND name = ?", place)
-            self._db.executemany(
-                "INSERT INTO beyond (dir, name, feed, seq) VALUES (?, ?, ?, ?)",
-                [(*place, feed, seq) for feed, seq in new.beyond.items()],
-            )
-        if version.origin is not None and version.origin.path != version.path:
-            self._settled_at.add(version.origin.path)
-            self._db.execute(
-                "INSERT OR IGNORE INTO settled (dir, name, feed, seq) VALUES (?, ?, ?, ?)",
-                (*columns(version.origin.path), version.origin.dot.feed, version.origin.dot.seq),
-            )
+    def apply(self, versions: Sequence[tuple[Version, bytes]]) -> dict[Path, tuple[Version, ...]]:
+        """Take versions, with their records, into their paths' frontiers, one after another; returns those frontiers, for
+        `refresh`, which must follow in the same transaction."""
+        settled = []
+        for version, _ in versions:
+            origin = version.origin
+            if origin is not None and origin.path != version.path:
+                self._settled_at.add(origin.path)
+                settled.append((*columns(origin.path), origin.dot.feed, origin.dot.seq))
+        if settled:
+            self._db.executemany("INSERT OR IGNORE INTO settled (dir, name, feed, seq) VALUES (?, ?, ?, ?)", settled)
+        return {path: frontier.versions for path, frontier in self._frontiers.add(versions).items()}
 
-    def _beyond(self, place: tuple[bytes, bytes]) -> Vector:
-        return dict(self._db.query("SELECT feed, seq FROM beyond WHERE dir = ? AND name = ?", place))
-
-    def refresh(self, paths: Iterable[Path]) -> None:
+    def refresh(self, frontiers: Mapping[Path, Sequence[Version]]) -> None:
         """Recompute what should stand at these paths, and the conflict copies they bring or displace.
 
         First every published winner takes its path, then the copies get names that are free: so the order of paths
         and of arrival does not matter.
         """
         outcomes: dict[Path, Outcome | None] = {}
+        winners: list[tuple[Path, Version, Vector]] = []
         copies = self.has_copies()
-        for path in paths:
-            frontier = self.frontier(path)
+        for path, frontier in frontiers.items():
             if frontier:
                 before = self.wanted(path) if copies else None
                 if before is not None and before.source is not None:
                     outcomes.setdefault(before.source)
                 outcome = outcomes[path] = decide(frontier)
-                self._set_wanted(path, outcome.winner, outcome.vector, None)
+                winners.append((path, outcome.winner, outcome.vector))
+        self._set_winners(winners)
         for path in self._settled_at:
             outcomes.setdefault(path)
         self._settled_at = set()
@@ -177,8 +146,8 @@ class Versions:
             if known is not None:
                 if copies or known.losers:
                     self._refresh_copies(path, known)
-            elif frontier := self.frontier(path):
-                self._refresh_copies(path, decide(frontier))
+            elif found := self.frontier(path):
+                self._refresh_copies(path, decide(found))
 
     def _refresh_copies(self, path: Path, outcome: Outcome) -> None:
         place = columns(path)
@@ -200,41 +169,37 @@ class Versions:
             self._db.execute("DELETE FROM wanted WHERE dir = ? AND name = ?", columns(stale))
             self.check_need(stale)
         for copy in copies:
-            self._set_wanted(copy.path, copy.loser, copy.loser.vector, path)
+            self._set_copy(copy.path, copy.loser, path)
 
     def _taken(self, path: Path, source: Path) -> bool:
         held = self.wanted(path)
         return held is not None and held.source != source
 
-    def _set_wanted(self, path: Path, version: Version, vector: Vector, source: Path | None) -> None:
-        wanted = Wanted(
-            path, version.dot, version.kind, version.size, vector, source,
-            ChunkId(version.content.chunks[:32]) if version.content.chunks else None,
-        )  # fmt: skip
-        self._db.execute(
-            "INSERT INTO wanted (dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name, chunk)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (dir, name) DO UPDATE SET feed = excluded.feed,"
-            " seq = excluded.seq, idx = excluded.idx, kind = excluded.kind, size = excluded.size, chunk = excluded.chunk,"
-            " vector = excluded.vector, source_dir = excluded.source_dir, source_name = excluded.source_name",
-            (
-                *columns(path), version.dot.feed, version.dot.seq, version.dot.index, version.kind, version.size,
-                encode_vector(vector), *(columns(source) if source is not None else (None, None)), wanted.chunk,
-            ),
-        )  # fmt: skip
+    def _set_winners(self, winners: Sequence[tuple[Path, Version, Vector]]) -> None:
+        """The published version that takes each of these paths, with the vector that covers all of its state."""
+        wanted = [_wanted_of(path, version, vector, None) for path, version, vector in winners]
+        self._db.executemany(_SET_WANTED, map(_wanted_row, wanted))
+        placed = self._placed.get_all([each.path for each in wanted])
+        self.note_needs([(each.path, each, placed.get(each.path)) for each in wanted])
+
+    def _set_copy(self, path: Path, version: Version, source: Path) -> None:
+        wanted = _wanted_of(path, version, version.vector, source)
+        self._db.execute(_SET_WANTED, _wanted_row(wanted))
         self.note_need(path, wanted, self._placed.get(path))
 
     # What is wanted, and what follows for the disk.
 
-    _WANTED = "dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name, chunk"
-
     def wanted(self, path: Path) -> Wanted | None:
-        row = self._db.query_one(f"SELECT {self._WANTED} FROM wanted WHERE dir = ? AND name = ?", columns(path))
-        if row is None:
-            return None
-        directory, name, feed, seq, index, kind, size, vector, source_dir, source_name, chunk = row
-        source = None if source_dir is None else path_of(source_dir, source_name)
-        dot = Dot(FeedId(feed), seq, index)
-        return Wanted(path_of(directory, name), dot, Kind(kind), size, decode_vector(vector), source, chunk)
+        row = self._db.query_one(f"SELECT {_WANTED} FROM wanted WHERE dir = ? AND name = ?", columns(path))
+        return None if row is None else _wanted_in(row)
+
+    def wanted_all(self, paths: Sequence[Path]) -> dict[Path, Wanted]:
+        """`wanted` for many paths, of those where something is."""
+        rows = self._db.look_up(
+            f"SELECT {_WANTED} FROM {{asked}} CROSS JOIN wanted ON dir = column1 AND name = column2",
+            [columns(path) for path in paths],
+        )
+        return {wanted.path: wanted for wanted in map(_wanted_in, rows)}
 
     def wanted_version(self, wanted: Wanted) -> Version:
         """The version behind a wanted row; for a derived copy, the loser as it stands at its source path."""
@@ -243,31 +208,56 @@ class Versions:
             raise BugError("a wanted row names a version that is in no frontier")
         return found
 
+    def wanted_versions(self, wanted: Iterable[Wanted]) -> dict[Path, Version]:
+        """`wanted_version` for many, by the paths where they are wanted."""
+        keys = {each.path: (each.source or each.path, each.dot) for each in wanted}
+        found = self._frontiers.versions(list(keys.values()))
+        if not found.keys() >= set(keys.values()):
+            raise BugError("a wanted row names a version that is in no frontier")
+        return {path: found[key] for path, key in keys.items()}
+
     def check_need(self, path: Path) -> None:
         """Queue the path if the disk does not hold what is wanted; take it off the queue if it does."""
         self.note_need(path, self.wanted(path), self._placed.get(path))
 
     def note_need(self, path: Path, wanted: Wanted | None, placed: Placed | None) -> None:
         """`check_need` for whoever has just read or written both rows in this transaction."""
+        row = self._need_row(path, wanted, placed)
+        if row is not None:
+            self._db.execute(_SET_NEED, row)
+        else:
+            self._db.execute(_DROP_NEED, columns(path))
+
+    def note_needs(self, states: Iterable[tuple[Path, Wanted | None, Placed | None]]) -> None:
+        """`note_need` for many paths, each once."""
+        queued: list[tuple[object, ...]] = []
+        done: list[tuple[bytes, bytes]] = []
+        for path, wanted, placed in states:
+            row = self._need_row(path, wanted, placed)
+            if row is not None:
+                queued.append(row)
+            else:
+                done.append(columns(path))
+        if queued:
+            self._db.executemany(_SET_NEED, queued)
+        if done:
+            self._db.executemany(_DROP_NEED, done)
+
+    def _need_row(self, path: Path, wanted: Wanted | None, placed: Placed | None) -> tuple[object, ...] | None:
+        """What stands in the queue for a path; None: nothing."""
         live = wanted is not None and wanted.kind is not Kind.DELETED
         if wanted is None or not live:
             needed = placed is not None and (placed.live or (wanted is not None and placed.dot != wanted.dot))
             # A deletion of something this disk never held asks nothing of it.
         else:
             needed = placed is None or placed.dot != wanted.dot or placed.vector != wanted.vector
-        if needed and not self.left_alone(path, wanted, placed):
-            chunk = wanted.chunk if wanted is not None else None
-            self._db.execute(
-                "INSERT INTO need (dir, name, live, size, chunk, prefix, takes) VALUES (?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (dir, name) DO UPDATE SET live = excluded.live, size = excluded.size,"
-                " chunk = excluded.chunk, prefix = excluded.prefix, takes = excluded.takes",
-                (
-                    *columns(path), live, wanted.size if wanted is not None and live else 0,
-                    chunk, None if chunk is None else prefix(chunk), _taker(wanted, placed),
-                ),
-            )  # fmt: skip
-        else:
-            self._db.execute("DELETE FROM need WHERE dir = ? AND name = ?", columns(path))
+        if not needed or self.left_alone(path, wanted, placed):
+            return None
+        chunk = wanted.chunk if wanted is not None else None
+        return (
+            *columns(path), live, wanted.size if wanted is not None and live else 0,
+            chunk, None if chunk is None else prefix(chunk), _taker(wanted, placed),
+        )  # fmt: skip
 
     def paths(self) -> Iterator[Path]:
         """Every path something was ever wanted at or is queued for, in batches, so that rows may be written meanwhile."""
@@ -361,6 +351,40 @@ class Versions:
             columns(path),
         )
         return not rows
+
+
+_SET_WANTED = (
+    f"INSERT INTO wanted ({_WANTED}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (dir, name) DO UPDATE SET feed = excluded.feed,"
+    " seq = excluded.seq, idx = excluded.idx, kind = excluded.kind, size = excluded.size, chunk = excluded.chunk,"
+    " vector = excluded.vector, source_dir = excluded.source_dir, source_name = excluded.source_name"
+)
+_SET_NEED = (
+    "INSERT INTO need (dir, name, live, size, chunk, prefix, takes) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (dir, name) DO UPDATE SET live = excluded.live, size = excluded.size,"
+    " chunk = excluded.chunk, prefix = excluded.prefix, takes = excluded.takes"
+)
+_DROP_NEED = "DELETE FROM need WHERE dir = ? AND name = ?"
+
+
+def _wanted_of(path: Path, version: Version, vector: Vector, source: Path | None) -> Wanted:
+    chunk = ChunkId(version.content.chunks[:32]) if version.content.chunks else None
+    return Wanted(path, version.dot, version.kind, version.size, vector, source, chunk)
+
+
+def _wanted_row(wanted: Wanted) -> tuple[object, ...]:
+    dot, source = wanted.dot, wanted.source
+    return (
+        *columns(wanted.path), dot.feed, dot.seq, dot.index, wanted.kind, wanted.size, encode_vector(wanted.vector),
+        *(columns(source) if source is not None else (None, None)), wanted.chunk,
+    )  # fmt: skip
+
+
+def _wanted_in(row: tuple[Any, ...]) -> Wanted:
+    directory, name, feed, seq, index, kind, size, vector, source_dir, source_name, chunk = row
+    source = None if source_dir is None else path_of(source_dir, source_name)
+    dot = Dot(FeedId(feed), seq, index)
+    return Wanted(path_of(directory, name), dot, Kind(kind), size, decode_vector(vector), source, chunk)
 
 
 def _taker(wanted: Wanted | None, placed: Placed | None) -> FeedId | None:

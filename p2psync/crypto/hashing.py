@@ -7,6 +7,7 @@ UTF-8 and then each field, its length as 4 bytes big endian followed by its byte
 from __future__ import annotations
 
 import hmac
+from functools import lru_cache
 
 from blake3 import blake3
 
@@ -15,8 +16,18 @@ from p2psync.errors import PeerError
 
 def lp(label: str, *fields: bytes) -> bytes:
     """Length-prefixed concatenation of label and fields."""
-    parts = [label.encode(), *fields]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    parts = [_labelled(label)]
+    for field in fields:
+        parts.append(len(field).to_bytes(4, "big"))
+        parts.append(field)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _labelled(label: str) -> bytes:
+    """There are some fifty labels, and every record and every chunk takes one."""
+    data = label.encode()
+    return len(data).to_bytes(4, "big") + data
 
 
 def split_lp(label: str, data: bytes, count: int) -> list[bytes]:

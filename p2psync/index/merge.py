@@ -47,6 +47,8 @@ class Frontier:
 
     def add(self, new: Version) -> Frontier:
         """The frontier after `new` became known; itself when `new` is known already."""
+        if not self.versions and not self.beyond:
+            return Frontier((new,))
         if any(held.dot == new.dot for held in self.versions):
             return self
         known = (*self.versions, new)
@@ -63,6 +65,8 @@ def _covered_by(version: Version) -> Vector:
 
 def decide(frontier: Sequence[Version]) -> Outcome:
     """Choose the winner of a non-empty frontier: highest rank of kind, then highest version hash, then dot."""
+    if len(frontier) == 1:
+        return Outcome(frontier[0], frontier[0].vector, ())
     ordered = sorted(frontier, key=lambda v: (_RANK[v.kind], v.hash, v.dot), reverse=True)
     winner = ordered[0]
     equal = [v for v in ordered if v.same_state(winner)]

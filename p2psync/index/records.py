@@ -15,7 +15,7 @@ from typing import Any
 
 from p2psync.crypto import domains
 from p2psync.crypto.hashing import labelled_hash
-from p2psync.encoding import Fields, decode, encode
+from p2psync.encoding import Fields, decode, decode_own, encode
 from p2psync.errors import P2psyncError, PeerError
 from p2psync.ids import EpochId, FeedId, PackName, Plaintext, RecordHash
 from p2psync.index.paths import Path, refuse_reason
@@ -94,10 +94,15 @@ def record_hash(data: bytes) -> RecordHash:
     return RecordHash(labelled_hash(domains.RECORD_HASH, data))
 
 
+def read_record(data: bytes) -> tuple[int, Any]:
+    """The type number and all fields; PeerError when the bytes are no record."""
+    values = decode(data, ENTRY_MAX)
+    return Fields(values, "record").integer("type", 1, 255), values
+
+
 def record_type(data: bytes) -> int:
     """The type number; PeerError when the bytes are no record."""
-    values = decode(data, ENTRY_MAX)
-    return Fields(values, "record").integer("type", 1, 255)
+    return read_record(data)[0]
 
 
 def encode_version(version: Version) -> bytes:
@@ -119,7 +124,12 @@ def encode_version(version: Version) -> bytes:
 
 def decode_version(data: bytes, dot: Dot) -> Version:
     """Read a file or tombstone record; PeerError names the rule it breaks."""
-    fields = Fields(decode(data, ENTRY_MAX), "version")
+    return version_of(data, decode(data, ENTRY_MAX), dot)
+
+
+def version_of(data: bytes, values: Any, dot: Dot) -> Version:
+    """`decode_version` for whoever has read the record: `values` are its fields."""
+    fields = Fields(values, "version")
     kind_of_record = fields.integer("type")
     path = _path(fields.array("path", PATH_DEPTH_MAX))
     if kind_of_record == RecordType.TOMBSTONE:
@@ -145,6 +155,29 @@ def decode_version(data: bytes, dot: Dot) -> Version:
         path=path, dot=dot, kind=kind, vector=vector, size=size, mtime_ns=mtime_ns, mode=mode, target=target,
         content=content, replaces=replaces, origin=origin, hash=record_hash(data),
     )  # fmt: skip
+
+
+def recall_version(data: bytes, dot: Dot) -> Version:
+    """`decode_version` of a record that this device has checked before, or has written itself: nothing is checked again."""
+    values = decode_own(data)
+    if values[0] == RecordType.TOMBSTONE:
+        _, path, vector, replaces, origin = values
+        return Version(
+            path=path, dot=dot, kind=Kind.DELETED, vector=dict(vector), replaces=replaces, origin=_recalled(origin),
+            hash=record_hash(data),
+        )  # fmt: skip
+    _, path, kind, size, mtime_ns, mode, target, vector, generation, parameters, depth, chunks, replaces, origin = (
+        values
+    )
+    return Version(
+        path=path, dot=dot, kind=Kind(kind), vector=dict(vector), size=size, mtime_ns=mtime_ns, mode=mode, target=target,
+        content=Content(generation=generation, parameters=parameters, depth=depth, chunks=chunks), replaces=replaces,
+        origin=_recalled(origin), hash=record_hash(data),
+    )  # fmt: skip
+
+
+def _recalled(origin: Any) -> Origin | None:
+    return None if origin is None else Origin(origin[0], Dot(*origin[1:]))
 
 
 def _path(components: Iterable[Any]) -> Path:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from p2psync.catalog.feeds import FeedState
 from p2psync.catalog.locations import CLAIMED
-from p2psync.catalog.versions import read_version
 from p2psync.errors import IntegrityError, P2psyncError, PeerError
 from p2psync.ids import ZERO_HASH, FeedId, IdentityKey
 from p2psync.index.body import Body, decode_body
@@ -35,14 +35,19 @@ from p2psync.index.records import (
     UnknownRecord,
     decode_inline,
     decode_pack,
+    read_record,
     record_hash,
     record_type,
+    version_of,
 )
 from p2psync.index.versions import Dot, Version
 from p2psync.replica.context import Context
 from p2psync.sealed.entry import Entry, check_follows, parse
 from p2psync.sealed.fork import ForkFound, ForkProof, prove_fork
 from p2psync.vault.entry import open_entry
+
+_TOUCHED_MAX = 2000
+"""Paths whose frontiers are held in memory until what is wanted there is worked out."""
 
 
 @dataclass(slots=True)
@@ -64,13 +69,16 @@ def admit(context: Context, entries: Sequence[Entry], *, replayed: bool = False)
     admitted before it stays. `forking.take_in` is what exchanges call.
     """
     result = Admitted()
-    touched: set[Path] = set()
+    touched: dict[Path, Sequence[Version]] = {}
     failure: P2psyncError | None = None
     with context.catalog.transaction():
         for entry in entries:
             try:
                 with context.catalog.transaction():
                     _admit_one(context, entry, touched, result)
+                if len(touched) > _TOUCHED_MAX:
+                    context.catalog.versions.refresh(touched)
+                    touched = {}
             except (NotYetKnown, UnknownRecord) as error:
                 context.catalog.feeds.hold(entry.feed, str(error))
                 result.waiting = str(error)
@@ -81,7 +89,7 @@ def admit(context: Context, entries: Sequence[Entry], *, replayed: bool = False)
             except P2psyncError as error:
                 failure = error
                 break
-        context.catalog.versions.refresh(sorted(touched))
+        context.catalog.versions.refresh(touched)
         if result.entries and not replayed:
             author = context.catalog.feeds.state(entries[0].feed).identity
             if author is not None:
@@ -92,7 +100,7 @@ def admit(context: Context, entries: Sequence[Entry], *, replayed: bool = False)
     return result
 
 
-def _admit_one(context: Context, entry: Entry, touched: set[Path], result: Admitted) -> None:
+def _admit_one(context: Context, entry: Entry, touched: dict[Path, Sequence[Version]], result: Admitted) -> None:
     state = context.catalog.feeds.state(entry.feed)
     cut = context.catalog.forks.cut(entry.feed)
     if cut is not None and entry.seq >= cut:
@@ -116,17 +124,26 @@ def _check_known(context: Context, entry: Entry) -> None:
         raise ForkFound(prove_fork(parse(held), entry))
 
 
-def _apply(context: Context, entry: Entry, body: Body, state: FeedState, touched: set[Path], result: Admitted) -> None:
+def _apply(
+    context: Context,
+    entry: Entry,
+    body: Body,
+    state: FeedState,
+    touched: dict[Path, Sequence[Version]],
+    result: Admitted,
+) -> None:
     membership = context.membership
     if not membership.known.issuperset(body.membership):
         raise NotYetKnown("written under membership records not seen yet")
     own = context.catalog.feeds.state(context.own_feed).seq
     if any(head.feed == context.own_feed and head.seq > own for head in body.heads):
         raise NotYetKnown("its author claims to have seen what this device never wrote")
+    records = []
     for data in body.records:
-        number = record_type(data)
+        number, values = read_record(data)
         if number < OPTIONAL_FROM and number not in _HANDLED:
             raise UnknownRecord(f"record type {number} is not known here; update p2psync on this device")
+        records.append((number, values))
     staged = Staged(context, entry, body, membership)
     staged.author = _author(context, entry, body, state, staged)
     role = membership.role_of(staged.author)
@@ -135,16 +152,15 @@ def _apply(context: Context, entry: Entry, body: Body, state: FeedState, touched
     context.catalog.feeds.note_seen(entry.feed, body.heads)
     staged.seen = context.catalog.feeds.seen(entry.feed)
     staged.seen[entry.feed] = entry.seq
-    for index, data in enumerate(body.records):
-        number = record_type(data)
+    for index, ((number, values), data) in enumerate(zip(records, body.records, strict=True)):
         try:
             if number < OPTIONAL_FROM and number not in MAY_WRITE[role]:
                 raise PeerError(f"a {role.name.lower()} may not write {RecordType(number).name.lower()} records")
-            staged.take(number, index, data)
+            staged.take(number, index, data, values)
         except (PeerError, IntegrityError) as error:
             context.trouble[f"entry {entry.feed.hex()[:8]}/{entry.seq}"] = f"a record was refused: {error}"
+    touched |= staged.finish()
     context.catalog.feeds.append(entry, staged.author)
-    touched |= staged.touched
     result.membership |= staged.membership_changed
     result.forks += staged.forks
 
@@ -157,8 +173,9 @@ def _author(context: Context, entry: Entry, body: Body, state: FeedState, staged
         raise PeerError("a feed that does not start with its binding")
     bind = decode_bind(body.records[0], context.folder, entry.feed)
     for data in body.records[1:2]:
-        if record_type(data) == RecordType.GENESIS and folder_id(decode_genesis_record(data)) == context.folder:
-            staged.take(RecordType.GENESIS, 1, data)
+        number, values = read_record(data)
+        if number == RecordType.GENESIS and folder_id(decode_genesis_record(data)) == context.folder:
+            staged.take(number, 1, data, values)
     return bind.identity
 
 
@@ -170,14 +187,15 @@ class Staged:
         self._time_ms = body.time_ms
         self.author = IdentityKey(b"")
         self.seen: dict[FeedId, int] = {}
-        self.touched: set[Path] = set()
+        self._versions: dict[Path, tuple[Version, bytes]] = {}
         self.membership_changed = False
         self.forks: list[ForkProof] = []
 
-    def take(self, number: int, index: int, data: bytes) -> None:
+    def take(self, number: int, index: int, data: bytes, values: Any) -> None:
+        """`values` are the record's fields."""
         match number:
             case RecordType.FILE | RecordType.TOMBSTONE:
-                self._take_version(read_version(data, Dot(self._entry.feed, self._entry.seq, index)), data)
+                self._take_version(version_of(data, values, Dot(self._entry.feed, self._entry.seq, index)), data)
             case RecordType.CHUNK:
                 chunk = decode_inline(data)
                 generation = self._context.secrets.generations.get(chunk.generation)
@@ -211,11 +229,15 @@ class Staged:
         for feed, seq in version.vector.items():
             if seq > self.seen.get(feed, 0):
                 raise PeerError(f"{show(version.path)}: its vector names what its author had not seen")
-        if version.path in self.touched:
+        if version.path in self._versions:
             raise PeerError(f"{show(version.path)} stands twice in one entry")
-        self._context.catalog.versions.apply(version, data)
-        self._context.catalog.history.note(version, self._time_ms)
-        self.touched.add(version.path)
+        self._versions[version.path] = version, data
+
+    def finish(self) -> dict[Path, tuple[Version, ...]]:
+        """Write the versions down, all at once; returns the frontiers of their paths."""
+        versions = list(self._versions.values())
+        self._context.catalog.history.note([version for version, _ in versions], self._time_ms)
+        return self._context.catalog.versions.apply(versions)
 
 
 _HANDLED = frozenset(

@@ -7,7 +7,7 @@ a conflict copy is not replaced before that copy stands. What cannot be done now
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 import trio
@@ -29,7 +29,7 @@ from p2psync.replica.fetcher import Fetcher
 from p2psync.replica.materialiser import Materialiser
 from p2psync.replica.merging import Merging
 from p2psync.replica.namesakes import Namesakes
-from p2psync.replica.plans import Plan, as_placed, plan_path
+from p2psync.replica.plans import Plan, Sight, as_placed, plan_path
 from p2psync.replica.recovery import recover
 from p2psync.replica.scanner import fingerprint_of
 
@@ -177,16 +177,15 @@ class Applying:
     async def _apply_deletions(self, needs: Sequence[Need]) -> int:
         def work() -> int:
             deepest_first = sorted(needs, key=lambda need: len(need.path), reverse=True)
-            namesakes = Namesakes(self._context.filesystem)
-            plans = [plan for need in deepest_first if (plan := self._plan(need, set(), namesakes)) is not None]
-            return self._materialiser.place(plans)
+            return self._materialiser.place(self._plans(deepest_first, self._sight(needs)))
 
         async with self._placing:
             return await self._context.workers.run(work)
 
     async def _apply_live(self, needs: Sequence[Need]) -> int:
-        context, placed = self._context, 0
-        plans = await context.workers.run(self._plan_live, needs)
+        context = self._context
+        async with self._placing:
+            placed, plans = await context.workers.run(self._directories_first, needs)
         writes = [plan for plan in plans if plan.step is Step.WRITE]
         rest = sorted((plan for plan in plans if plan.step is not Step.WRITE), key=lambda plan: len(plan.path))
         async with self._placing:
@@ -232,18 +231,33 @@ class Applying:
         rows: bytes | None = await self._context.workers.run(file_rows, self._context, plan.version)
         plan.rows = rows or b""
 
-    def _plan_live(self, needs: Sequence[Need]) -> list[Plan]:
-        parents: set[Path] = set()
-        namesakes = Namesakes(self._context.filesystem)
-        return [plan for need in needs if (plan := self._plan(need, parents, namesakes)) is not None]
+    def _directories_first(self, needs: Sequence[Need]) -> tuple[int, list[Plan]]:
+        """Make the directories among these needs, as they are wanted, before what may be in them is planned; returns how
+        many were placed, and the plans of the rest."""
+        sight = self._sight(needs)
+        directories = [need for need in needs if sight.wants_directory(need.path)]
+        placed = 0
+        if directories:
+            directories.sort(key=lambda need: len(need.path))
+            ahead = {need.path for need in directories}
+            placed = self._materialiser.place(self._plans(directories, sight, ahead))
+        return placed, self._plans([need for need in needs if not sight.wants_directory(need.path)], sight)
 
-    def _plan(self, need: Need, parents: set[Path], namesakes: Namesakes) -> Plan | None:
+    def _sight(self, needs: Sequence[Need]) -> Sight:
+        return Sight(self._context, [need.path for need in needs])
+
+    def _plans(self, needs: Sequence[Need], sight: Sight, ahead: Collection[Path] = ()) -> list[Plan]:
+        """`ahead` are directories that are about to be made: nobody need make them as parents of something."""
+        parents, namesakes = set(ahead), Namesakes(self._context.filesystem)
+        return [plan for need in needs if (plan := self._plan(need, sight, parents, namesakes)) is not None]
+
+    def _plan(self, need: Need, sight: Sight, parents: set[Path], namesakes: Namesakes) -> Plan | None:
         """What to do about a queued path, ready to be done; None when it must wait. One bad path stops no other."""
         context = self._context
         try:
             if self.braking.holds and self._is_held(need.path):
                 return None
-            plan = plan_path(context, need.path)
+            plan = plan_path(sight, need.path)
             if plan.dot is not None and not self.braking.may_apply(plan.dot):
                 return None  # came after the brake judged: the next page sees it
             if not self._may_act(plan):

@@ -8,19 +8,18 @@ any placed file that should hold it (the file about to be replaced included). Sy
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from p2psync.catalog.bases import is_text_like
-from p2psync.catalog.rows import Placed
 from p2psync.errors import P2psyncError, StorageError
 from p2psync.ids import ChunkId, EpochId, Plaintext
 from p2psync.index.body import Body, decode_body
 from p2psync.index.paths import Path, show
 from p2psync.index.records import decode_inline, iterate_chunks
 from p2psync.replica.context import Context
-from p2psync.replica.filesystem import NotRegularFile, TempFile
+from p2psync.replica.filesystem import NotRegularFile, TempFile, temp_path
 from p2psync.replica.keeping import read_past
 from p2psync.replica.plans import Plan
 from p2psync.replica.scanner import fingerprint_of
@@ -63,9 +62,10 @@ class Assembler:
         self.wanted: dict[ChunkId, list[tuple[Assembly, int]]] = {}
         self._body: tuple[tuple[bytes, int], Body] | None = None
 
-    def begin(self, plans: Iterable[Plan]) -> list[Assembly]:
+    def begin(self, plans: Sequence[Plan]) -> list[Assembly]:
         """Take plans in; what a temp already holds is counted. Returns those that are complete (empty files)."""
         done = []
+        temps = self._context.filesystem.stats([temp_path(plan.path) for plan in plans])
         for plan in plans:
             self._context.temps.add(plan.path)
             assembly = Assembly(plan)
@@ -76,8 +76,9 @@ class Assembler:
             assembly.missing = set(range(len(assembly.chunks)))
             with self._set_aside_if_refused(assembly):
                 self._begun.append(assembly)
-                self._discard_if_spoiled(plan.path)
-                temp = self._context.filesystem.temp_stat(plan.path)
+                spoiled, place = self._discard_if_spoiled(plan.path), temp_path(plan.path)
+                known = place in temps and not spoiled
+                temp = temps[place] if known else self._context.filesystem.temp_stat(plan.path)
                 if temp is not None and not self._continues(assembly, temp.inode):
                     self._resume(assembly)
                 if assembly.complete and self.seal(assembly):
@@ -91,11 +92,13 @@ class Assembler:
         assembly, index = self.wanted[chunk][0]
         return assembly.chunks[index][2]
 
-    def _discard_if_spoiled(self, path: Path) -> None:
-        if path in self._context.spoiled:
-            self._context.filesystem.remove_temp(path)
-            self._unfinished.pop(path, None)
-            self._context.spoiled.discard(path)
+    def _discard_if_spoiled(self, path: Path) -> bool:
+        if path not in self._context.spoiled:
+            return False
+        self._context.filesystem.remove_temp(path)
+        self._unfinished.pop(path, None)
+        self._context.spoiled.discard(path)
+        return True
 
     def leave(self) -> bool:
         """Remember what is not complete, so that the next batch need not read and hash it again. Returns whether something
@@ -223,13 +226,14 @@ class Assembler:
     def from_here(self, chunks: Sequence[ChunkId]) -> list[Assembly]:
         """Fill what this device already has; returns the files that completed."""
         done: list[Assembly] = []
+        local = self._context.catalog.locations.all_local(chunks)
         for chunk in chunks:
             targets = self.wanted.get(chunk)
             if not targets:
                 continue
             assembly, index = targets[0]
             plain = self._from_history(assembly, index)
-            if plain is None and self._context.catalog.locations.is_local(chunk):
+            if plain is None and chunk in local:
                 plain = self._inline(chunk) or self._from_files(
                     chunk, assembly.chunks[index][2], self._generation(assembly)
                 )
@@ -268,11 +272,11 @@ class Assembler:
 
 
 def read_chunk(
-    context: Context, holder: Placed, offset: int, length: int, chunk: ChunkId, generation: Generation
+    context: Context, holder: Path, offset: int, length: int, chunk: ChunkId, generation: Generation
 ) -> Plaintext | None:
     """A chunk out of a placed file, re-hashed: None when the file holds something else by now."""
     try:
-        with context.filesystem.open_file(holder.path) as file:
+        with context.filesystem.open_file(holder) as file:
             plain = file.read(offset, length)
     except (OSError, P2psyncError):
         return None  # changed or gone since: another source will do

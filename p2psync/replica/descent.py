@@ -22,6 +22,36 @@ _OPENAT2_UNUSABLE = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2
 """Old kernels, sandboxes that forbid the call, and paths over 4 KiB: take the way by components instead."""
 
 
+class Opened:
+    """A descriptor for one `with`, which closes it. A class: a generator costs as much as the call that opens."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __enter__(self) -> int:
+        return self.descriptor
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self.descriptor)
+
+
+class OpenedParent:
+    """The same for a directory and a name in it."""
+
+    __slots__ = ("_descriptor", "_name")
+
+    def __init__(self, descriptor: int, name: bytes) -> None:
+        self._descriptor, self._name = descriptor, name
+
+    def __enter__(self) -> tuple[int, bytes]:
+        return self._descriptor, self._name
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._descriptor)
+
+
 def open_directory(root: int, path: Path, flags: int) -> int:
     """A new descriptor, TRAVERSE or LIST, of the directory at `path`; NotADirectoryError if a symlink is on the way."""
     check_path(path)

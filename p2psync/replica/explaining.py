@@ -186,10 +186,11 @@ def _lacking(context: Context, rows: bytes | None) -> Lacking:
     if rows is None:
         lacking.list_missing = True
         return lacking
-    locations = context.catalog.locations
-    for chunk, length in _first(rows):
+    locations, chunks = context.catalog.locations, list(_first(rows))
+    local = locations.all_local([ChunkId(chunk) for chunk, _ in chunks])
+    for chunk, length in chunks:
         lacking.of_chunks += 1
-        if locations.is_local(ChunkId(chunk)):
+        if chunk in local:
             continue
         lacking.chunks += 1
         lacking.bytes += length

@@ -137,6 +137,10 @@ class Filesystem(Protocol):
     def open_temp(self, path: Path, create: bool) -> AbstractContextManager[TempFile]:
         """Create the temp of `path` (FileExistsError if one is there), or open the one there (FileNotFoundError)."""
 
+    def stats(self, paths: Sequence[Path]) -> dict[Path, Stat | None]:
+        """`stat` of many paths, a neighbour in one directory for a fraction of the cost. What cannot be looked at is left
+        out: `stat` says why."""
+
     def temp_stat(self, path: Path) -> Stat | None: ...
 
     def remove_temp(self, path: Path) -> None:
@@ -144,8 +148,9 @@ class Filesystem(Protocol):
 
     def make_temp_symlink(self, path: Path, target: bytes) -> None: ...
 
-    def place_new(self, path: Path) -> None:
-        """Rename temp → path; FileExistsError if anything is there. Also puts back what `move_to_temp` took."""
+    def place_new(self, path: Path) -> Stat:
+        """Rename temp → path and return what stands there then; FileExistsError if anything is there. Also puts back what
+        `move_to_temp` took."""
 
     def exchange(self, path: Path) -> Stat:
         """Swap temp and path; returns what was displaced, which now stands at the temp name."""

@@ -125,10 +125,12 @@ def where_is(context: Context, version: Version) -> Where:
     if context.catalog.bases.has(content) or context.catalog.kept.has_content(content):
         return Where.HERE
     rows = file_rows(context, version)
-    away = [chunk for chunk, _ in iterate_chunks(rows or content.chunks) if not locations.is_local(ChunkId(chunk))]
+    chunks = [ChunkId(chunk) for chunk, _ in iterate_chunks(rows or content.chunks)]
+    local = locations.all_local(chunks)
+    away = [chunk for chunk in chunks if chunk not in local]
     if rows is not None and not away:
         return Where.HERE
-    if all(locations.find(ChunkId(chunk)) for chunk in away):
+    if all(locations.find(chunk) for chunk in away):
         return Where.STORE
     return Where.DEVICE if context.peers else Where.NOWHERE
 

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator
+import struct
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import trio
-from inotify_simple import INotify, flags, parse_events
+from inotify_simple import INotify, flags
 
 from p2psync.errors import FolderStopped
 from p2psync.replica.descent import LIST, open_directory
@@ -285,8 +286,8 @@ class InotifyWatcher:
             data = os.read(self._inotify.fileno(), _READ_BYTES)
         except BlockingIOError:
             return False
-        for watch, mask, _cookie, name in parse_events(data):
-            self._take(watch, mask, os.fsencode(name))
+        for watch, mask, name in _events(data):
+            self._take(watch, mask, name)
         return True
 
     def _take(self, watch: int, mask: int, name: bytes) -> None:
@@ -296,7 +297,7 @@ class InotifyWatcher:
             self._waiting = [()]
             return
         node = self._tree.node(watch)
-        if node is None or name.startswith(TEMP_PREFIX):
+        if node is None:
             return
         if mask & _ROOT_LOST and node is self._tree.root:
             self._gathered.overflow = True
@@ -329,6 +330,22 @@ class InotifyWatcher:
         if mask & _ARRIVES or (mask & flags.ATTRIB and child is None):
             self._gathered.appeared.add((*path, name))
             self._waiting.append((*path, name))
+
+
+_HEADER = struct.Struct("iIII")
+"""struct inotify_event: watch, mask, cookie, room of the name; the name follows, padded with NULs."""
+
+
+def _events(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(watch, mask, name) of the events that matter: five of six that a file makes while it is brought here name its temp."""
+    place, end = 0, len(data)
+    while place < end:
+        watch, mask, _, room = _HEADER.unpack_from(data, place)
+        place += _HEADER.size
+        name = data[place : place + room].rstrip(b"\0")
+        place += room
+        if not name.startswith(TEMP_PREFIX):
+            yield watch, mask, name
 
 
 def is_ours(name: bytes) -> bool:

@@ -12,14 +12,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from types import TracebackType
 
 from p2psync.errors import FolderStopped
 from p2psync.index.paths import MARKER
 from p2psync.replica import linux, renaming
-from p2psync.replica.descent import LIST, TRAVERSE, open_directory
+from p2psync.replica.descent import LIST, TRAVERSE, Opened, OpenedParent, open_directory
 from p2psync.replica.filesystem import (
     MODE_MASK,
     SYNCFS_FROM,
@@ -84,28 +86,21 @@ class LocalFilesystem:
 
     # The way down.
 
-    @contextmanager
-    def _directory(self, path: Path, flags: int = TRAVERSE) -> Iterator[int]:
+    def _directory(self, path: Path, flags: int = TRAVERSE) -> Opened:
         """Descriptor of a directory inside the root; NotADirectoryError if a symlink is on the way."""
         if path and self.folds and not self._is_spelled_so(path):
             raise FileNotFoundError(errno.ENOENT, "its name is spelled otherwise on this disk", path[-1])
-        descriptor = self._open_directory(path, flags)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        return Opened(self._open_directory(path, flags))
 
     def _open_directory(self, path: Path, flags: int) -> int:
         return open_directory(self._root, path, flags)
 
-    @contextmanager
-    def _parent(self, path: Path) -> Iterator[tuple[int, bytes]]:
+    def _parent(self, path: Path) -> OpenedParent:
         """(descriptor of the parent, last name); IsADirectoryError for the root, which is never replaced."""
         if not path:
             raise IsADirectoryError(errno.EISDIR, "the root of a folder is not for replacing", self.root)
         check_path(path[-1:])
-        with self._directory(path[:-1]) as descriptor:
-            yield descriptor, path[-1]
+        return OpenedParent(self._directory(path[:-1]).descriptor, path[-1])
 
     # Looking.
 
@@ -130,6 +125,25 @@ class LocalFilesystem:
             return found if not self.folds or self._is_spelled_so(path) else None
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    @translated
+    def stats(self, paths: Sequence[Path]) -> dict[Path, Stat | None]:
+        found: dict[Path, Stat | None] = {}
+        if self.folds or () in paths:
+            return found
+        for directory, group in groupby(paths, itemgetter(slice(-1))):
+            inside = list(group)
+            try:
+                with self._directory(directory) as descriptor:
+                    for path in inside:
+                        check_path(path[-1:])
+                        with suppress(OSError):
+                            found[path] = _stat_in(descriptor, path[-1])
+            except (FileNotFoundError, NotADirectoryError):
+                found |= dict.fromkeys(inside)
+            except OSError:
+                continue
+        return found
 
     def _answers_to_another_case(self) -> bool:
         """Asked with the marker, which every folder has; a folder without one is not used."""
@@ -158,13 +172,8 @@ class LocalFilesystem:
 
     # Files.
 
-    @contextmanager
-    def open_file(self, path: Path) -> Iterator[LocalOpenFile]:
-        descriptor = self._open_for_reading(path)
-        try:
-            yield LocalOpenFile(descriptor)
-        finally:
-            os.close(descriptor)
+    def open_file(self, path: Path) -> LocalOpenFile:
+        return LocalOpenFile(self._open_for_reading(path))
 
     @translated
     def _open_for_reading(self, path: Path) -> int:
@@ -178,13 +187,8 @@ class LocalFilesystem:
                 descriptor = os.open(name, _READ, dir_fd=parent)
         return _regular(descriptor, name, links=None)
 
-    @contextmanager
-    def open_temp(self, path: Path, create: bool) -> Iterator[LocalTempFile]:
-        descriptor = self._open_temp_descriptor(path, create)
-        try:
-            yield LocalTempFile(descriptor)
-        finally:
-            os.close(descriptor)
+    def open_temp(self, path: Path, create: bool) -> LocalTempFile:
+        return LocalTempFile(self._open_temp_descriptor(path, create))
 
     @translated
     def _open_temp_descriptor(self, path: Path, create: bool) -> int:
@@ -216,9 +220,10 @@ class LocalFilesystem:
     # Names.
 
     @translated
-    def place_new(self, path: Path) -> None:
+    def place_new(self, path: Path) -> Stat:
         with self._parent(path) as (parent, name):
             renaming.rename_new(parent, temp_name(name), parent, name)
+            return stat_of(os.stat(name, dir_fd=parent, follow_symlinks=False))
 
     @translated
     def exchange(self, path: Path) -> Stat:
@@ -341,6 +346,13 @@ class LocalFilesystem:
     def free_bytes(self) -> int:
         room = os.fstatvfs(self._root)
         return room.f_bavail * room.f_frsize
+
+
+def _stat_in(directory: int, name: bytes) -> Stat | None:
+    try:
+        return stat_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
+    except FileNotFoundError:
+        return None
 
 
 def _regular(descriptor: int, name: bytes, links: int | None) -> int:

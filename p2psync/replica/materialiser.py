@@ -9,7 +9,7 @@ to the scanner. Synchronous: it runs in a worker, one group at a time.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from p2psync.catalog.intents import DELETE, MOVE, WRITE, Intent
@@ -22,11 +22,12 @@ from p2psync.index.versions import Kind
 from p2psync.planner.steps import Step
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Kind as DiskKind
-from p2psync.replica.filesystem import temp_path
+from p2psync.replica.filesystem import Stat, temp_path
 from p2psync.replica.keeping import VERSIONS, NotKept, keep_displaced
 from p2psync.replica.leftovers import clear_deletable, waits_for_what_is_below
 from p2psync.replica.plans import Plan, as_placed
 from p2psync.replica.scanner import fingerprint_of
+from p2psync.replica.standing import Booked, Standing
 
 _NEW_DIRECTORY_MODE = 0o755
 """For a parent whose own record has not been applied yet."""
@@ -72,7 +73,8 @@ class Materialiser:
     def place(self, plans: Sequence[Plan]) -> int:
         """Bring a group into place; returns how many succeeded. Temps of WRITE and LINK plans are complete."""
         context = self._context
-        plans = [plan for plan in plans if self._temp_is_right(plan)]
+        temps = context.filesystem.stats([temp_path(plan.path) for plan in plans])
+        plans = [plan for plan in plans if self._temp_is_right(plan, temps)]
         self._sync([plan.path for plan in plans if plan.step in (Step.WRITE, Step.LINK)])
         self._batch += 1
         with context.catalog.transaction():
@@ -83,8 +85,13 @@ class Materialiser:
         self.opened, self._unsynced = [], set()
         done = 0
         with context.tree, context.catalog.transaction():
+            standing = Standing(context, [plan.path for plan in plans])
+            booked = Booked(context)
             for plan in plans:
-                done += self._carry_out(plan)
+                if plan.base is not None or plan.step is Step.MOVE:
+                    booked.write()  # it may ask the catalog about what came before it in this group
+                done += self._carry_out(plan, standing, booked)
+            booked.write()
         return done
 
     def finish(self) -> None:
@@ -102,18 +109,18 @@ class Materialiser:
         self._unsynced = set()
         self._context.catalog.intents.clear(self._batch)
 
-    def _temp_is_right(self, plan: Plan) -> bool:
+    def _temp_is_right(self, plan: Plan, temps: Mapping[Path, Stat | None]) -> bool:
         """A file has its temp (somebody may have removed the directory meanwhile), every other step has none.
 
         What an abandoned download left must not be taken for a displaced edit by a recovery.
         """
-        filesystem = self._context.filesystem
+        filesystem, temp = self._context.filesystem, temp_path(plan.path)
+        there = (temps[temp] if temp in temps else filesystem.temp_stat(plan.path)) is not None
         if plan.step in (Step.WRITE, Step.LINK):
-            if filesystem.temp_stat(plan.path) is not None:
-                return True
-            self._context.dirty.add(plan.path[:-1])
-            return False
-        if filesystem.temp_stat(plan.path) is not None:
+            if not there:
+                self._context.dirty.add(plan.path[:-1])
+            return there
+        if there:
             filesystem.remove_temp(plan.path)
         return True
 
@@ -172,11 +179,11 @@ class Materialiser:
             kind=Kind.DELETED, vector=wanted.vector, fingerprint=NOTHING,
         )  # fmt: skip
 
-    def _carry_out(self, plan: Plan) -> bool:
+    def _carry_out(self, plan: Plan, standing: Standing, booked: Booked) -> bool:
         """One plan under the tree lock. What does not fit any more is left to the scanner."""
         context = self._context
-        wanted = context.catalog.versions.wanted(plan.path)
-        if not self._still_valid(plan, wanted):
+        wanted = standing.wanted(plan.path)
+        if not self._still_valid(plan, wanted, standing):
             return False
         try:
             seen = self._act(plan)
@@ -195,24 +202,24 @@ class Materialiser:
         row = self._row(plan, seen)
         if row is None:
             context.catalog.placed.forget(plan.path)
+            context.catalog.versions.note_need(plan.path, wanted, row)
         else:
             if row.kind is Kind.DIRECTORY and row.mode & 0o700 != 0o700:
                 # Not yet as wanted, and with an empty vector the catalog keeps saying so, until `finish` is through.
                 self._restricted.append((plan.path, row))
                 row = replace(row, mode=row.mode | 0o700, vector={})
-            context.catalog.placed.put(row, plan.rows or None, new=plan.base is None)
-        context.catalog.versions.note_need(plan.path, wanted, row)
+            booked.add(row, plan.rows or None, wanted, new=plan.base is None)
         self._unsynced.add(plan.path if plan.step in _META_STEPS else plan.path[:-1])
         context.temps.discard(plan.path)
         return True
 
-    def _still_valid(self, plan: Plan, wanted: Wanted | None) -> bool:
+    def _still_valid(self, plan: Plan, wanted: Wanted | None, standing: Standing) -> bool:
         """Whether the catalog is as it was when the plan was made."""
         if wanted != plan.wanted:
             return False
         if self._context.catalog.versions.left_alone(plan.path, wanted, plan.base):
             return False
-        return self._context.catalog.placed.get(plan.path) == plan.base
+        return standing.placed(plan.path) == plan.base
 
     def _act(self, plan: Plan) -> Fingerprint | None:
         """Do it; the fingerprint of what now stands there (NOTHING after a delete), or None: look again."""
@@ -239,10 +246,10 @@ class Materialiser:
                     return None
                 self._keep(plan, base, filesystem.exchange_back)
         else:
-            filesystem.place_new(plan.path)
+            return self._as_expected(filesystem.place_new(plan.path), plan.temp)
         return self._placed_as(plan.path, plan.temp)
 
-    def _keep(self, plan: Plan, old: Placed, undo: Callable[[Path], None]) -> None:
+    def _keep(self, plan: Plan, old: Placed, undo: Callable[[Path], object]) -> None:
         """What stands at the temp name goes to the versions; if it cannot, the change is undone (NotKept)."""
         try:
             keep_displaced(self._context, plan.path, old, plan.dot)
@@ -253,10 +260,11 @@ class Materialiser:
 
     def _placed_as(self, path: Path, expected: Fingerprint) -> Fingerprint | None:
         """Echo check: what stands there now is what we wrote; its ctime is kept from now on."""
-        stat = self._context.filesystem.stat(path)
-        if stat is None or not fingerprint_of(stat).same_file(expected):
-            return None
-        return fingerprint_of(stat)
+        return self._as_expected(self._context.filesystem.stat(path), expected)
+
+    def _as_expected(self, stat: Stat | None, expected: Fingerprint) -> Fingerprint | None:
+        seen = None if stat is None else fingerprint_of(stat)
+        return seen if seen is not None and seen.same_file(expected) else None
 
     def _make_directory(self, plan: Plan) -> Fingerprint | None:
         assert plan.version is not None

@@ -32,7 +32,7 @@ def _note(context: Context, units: Sequence[Unit]) -> Committed:
     changes = context.catalog.local_changes
     with context.tree, context.catalog.transaction():
         for change in (change for unit in units for change in unit):
-            if not still_holds(context, change):
+            if not still_holds(context, change, context.catalog.placed.get(change.path)):
                 result.stale += 1
                 context.dirty.add(change.path[:-1])
             elif adopt(context, change, context.catalog.versions.wanted(change.path)):

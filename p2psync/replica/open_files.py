@@ -1,6 +1,6 @@
 """Open files of a real disk: one for reading a user's file, one for writing a temp.
 
-Both wrap a descriptor that `local_filesystem.py` opened, checked and will close; neither knows a path. Offsets are
+Both wrap a descriptor that `local_filesystem.py` opened and checked, and close it; neither knows a path. Offsets are
 always given, so there is no position to keep.
 """
 
@@ -22,8 +22,16 @@ _ZEROS = bytes(1 << 20)
 class LocalOpenFile:
     """A regular file open for reading."""
 
+    __slots__ = ("_descriptor",)
+
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+
+    def __enter__(self) -> LocalOpenFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._descriptor)
 
     def stat(self) -> Stat:
         return stat_of(os.fstat(self._descriptor))
@@ -44,8 +52,16 @@ class LocalOpenFile:
 class LocalTempFile:
     """A temp open for reading and writing. Other threads may have the same temp open, each at chunks of its own."""
 
+    __slots__ = ("_descriptor",)
+
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+
+    def __enter__(self) -> LocalTempFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._descriptor)
 
     def stat(self) -> Stat:
         return stat_of(os.fstat(self._descriptor))

@@ -5,6 +5,7 @@ Looks at the catalog and the disk, decides with `planner/steps.py`, changes noth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
@@ -45,13 +46,28 @@ class Plan:
         return self.version.size if self.version is not None else 0
 
 
-def plan_path(context: Context, path: Path) -> Plan:
+class Sight:
+    """What the catalog says of a page of queued paths and what the disk shows there, looked at together."""
+
+    def __init__(self, context: Context, paths: Sequence[Path]) -> None:
+        catalog, self._filesystem = context.catalog, context.filesystem
+        with catalog.reading():  # entries are admitted by another thread meanwhile
+            self.wanted, self.placed = catalog.versions.wanted_all(paths), catalog.placed.get_all(paths)
+            self.versions = catalog.versions.wanted_versions(self.wanted.values())
+        self._stats = self._filesystem.stats(paths)
+
+    def wants_directory(self, path: Path) -> bool:
+        wanted = self.wanted.get(path)
+        return wanted is not None and wanted.kind is Kind.DIRECTORY
+
+    def stat(self, path: Path) -> Stat | None:
+        return self._stats[path] if path in self._stats else self._filesystem.stat(path)
+
+
+def plan_path(sight: Sight, path: Path) -> Plan:
     """Decide the step for a queued path."""
-    catalog = context.catalog
-    with catalog.reading():  # entries are admitted by another thread meanwhile
-        wanted, base = catalog.versions.wanted(path), catalog.placed.get(path)
-        version = None if wanted is None else catalog.versions.wanted_version(wanted)
-    stat = context.filesystem.stat(path)
+    wanted, base, version = sight.wanted.get(path), sight.placed.get(path), sight.versions.get(path)
+    stat = sight.stat(path)
     live = wanted is not None and wanted.kind is not Kind.DELETED
     step = decide_step(
         wanted=wanted.kind if wanted is not None else None,

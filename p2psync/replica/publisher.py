@@ -28,6 +28,7 @@ from p2psync.index.versions import NO_CONTENT, Content, Dot, Kind, Origin, Vecto
 from p2psync.limits import CHUNK_LIST_INLINE, ENTRY_BODY_MAX, INLINE_MAX
 from p2psync.replica.chunk_lists import content_of, file_rows
 from p2psync.replica.context import Context
+from p2psync.replica.standing import Standing
 from p2psync.vault.entry import seal_entry
 
 _RECORDS_ROOM = ENTRY_BODY_MAX - 96 * 1024
@@ -81,17 +82,18 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
         if context.unsure:
             return result  # what was compared is looked at again once the past is here
         writer = EntryWriter(context, {change.path for unit in units for change in unit})
+        standing = Standing(context, [change.path for unit in units for change in unit])
         fresh = _new_chunks(context, units)
         queued: list[tuple[ChunkId, int]] = []
         inline = sum(size for _, size in fresh.values()) <= INLINE_MAX and all(plain for plain, _ in fresh.values())
         for unit in units:
-            if not all(still_holds(context, change) for change in unit):
+            if not all(still_holds(context, change, standing.placed(change.path)) for change in unit):
                 result.stale += 1
                 context.dirty |= {change.path[:-1] for change in unit}
                 continue
             remaining = [
                 (change, wanted)
-                for change, wanted in ((change, context.catalog.versions.wanted(change.path)) for change in unit)
+                for change, wanted in ((change, standing.wanted(change.path)) for change in unit)
                 if not adopt(context, change, wanted)
             ]
             result.adopted += len(unit) - len(remaining)
@@ -132,13 +134,12 @@ def room_of(context: Context, change: LocalChange, wanted: Wanted | None, inline
     return 2 * (one + rows) + kept + (len(change.inline or b"") if inline else 0)
 
 
-def still_holds(context: Context, change: LocalChange) -> bool:
-    """Whether the path is not ignored, and the catalog still says of it what the scanner compared with."""
+def still_holds(context: Context, change: LocalChange, held: Placed | None) -> bool:
+    """Whether the path is not ignored, and the catalog still says of it (`held`) what the scanner compared with."""
     base = change.base
     kind = base.kind if change.kind is Kind.DELETED and base is not None else change.kind
     if context.shape.ignores(change.path, kind):
         return False
-    held = context.catalog.placed.get(change.path)
     if change.base is None:
         return held is None
     return held is not None and (held.dot, held.vector, held.fingerprint) == (
@@ -152,8 +153,9 @@ def _new_chunks(context: Context, units: Sequence[Unit]) -> dict[ChunkId, tuple[
     for change in (change for unit in units for change in unit):
         rows = list(iterate_chunks(change.rows))
         for chunk, size in rows:
-            if ChunkId(chunk) not in fresh and not context.catalog.locations.known(ChunkId(chunk)):
-                fresh[ChunkId(chunk)] = (change.inline if len(rows) == 1 else None, size)
+            fresh.setdefault(ChunkId(chunk), (change.inline if len(rows) == 1 else None, size))
+    for known in context.catalog.locations.all_known(list(fresh)):
+        del fresh[known]
     return fresh
 
 
@@ -339,16 +341,20 @@ class EntryWriter:
 
     def _place(self, time_ms: int) -> None:
         catalog = self._context.catalog
-        for version, data, change in self._versions:
+        new: list[tuple[Placed, bytes | None]] = []
+        for version, _, change in self._versions:
             if change is not None:
                 placed = Placed(
                     path=version.path, dot=version.dot, hash=version.hash, kind=version.kind, vector=version.vector,
                     fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
                 )  # fmt: skip
-                catalog.placed.put(placed, change.rows, new=change.base is None)
-            catalog.versions.apply(version, data)
-            catalog.history.note(version, time_ms)
-        catalog.versions.refresh([version.path for version, _, _ in self._versions])
+                if change.base is None:
+                    new.append((placed, change.rows))
+                else:
+                    catalog.placed.put(placed, change.rows)
+        catalog.placed.put_new(new)
+        catalog.history.note([version for version, _, _ in self._versions], time_ms)
+        catalog.versions.refresh(catalog.versions.apply([(version, data) for version, data, _ in self._versions]))
         self._versions = []
 
 

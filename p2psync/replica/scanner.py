@@ -8,11 +8,11 @@ are in `watching.py`. Source: formats, "On disk".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from p2psync.catalog.local_changes import LocalChange as Noted
-from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
+from p2psync.catalog.rows import NOTHING, Fingerprint, Outline, Placed
 from p2psync.errors import P2psyncError
 from p2psync.index.paths import Path, is_kept_apart, refuse_reason
 from p2psync.index.versions import Kind
@@ -94,7 +94,11 @@ def _look_one(context: Context, directory: Path, found: Looked) -> None:
     noted = {} if context.publishes else context.catalog.local_changes.in_directory(directory)
     on_the_way, kept = shape.verdict(directory).ignored, False
     for name, stat in entries:
-        path, base, reason = (*directory, name), known.pop(name, None), None
+        path, outline, reason = (*directory, name), known.pop(name, None), None
+        if outline is not None and _is_settled(outline, stat) and name not in problems and name not in noted:
+            kept = kept or not shape.ignores(path, outline.kind)
+            continue
+        base = None if outline is None else outline.whole()
         if shape.ignores(path, None if base is None else base.kind):
             if stat.kind is DiskKind.DIRECTORY and not shape.skips(path):
                 found.below.append(path)
@@ -108,14 +112,25 @@ def _look_one(context: Context, directory: Path, found: Looked) -> None:
             placed.set_problem(path, reason)
     if on_the_way and kept:
         _claim_the_way(context, directory, found)
-    for gone in known.values():
-        change = noted.pop(gone.path[-1], None)
-        if not shape.ignores(gone.path, gone.kind) and (change is None or change.seen != NOTHING):
-            found.missing.append(gone)
+    found.missing += _missing(context, known.values(), noted)
     for change in noted.values():  # added here, and gone again
         context.catalog.local_changes.forget(change.path)
     for name in problems - {name for name, _ in entries}:
         placed.set_problem((*directory, name), None)
+
+
+def _is_settled(outline: Outline, stat: Stat) -> bool:
+    """Whether an entry is a file or symlink as it was placed: it needs no further look. A directory always does."""
+    same_kind = stat.kind is not DiskKind.DIRECTORY and outline.kind is KINDS.get(stat.kind)
+    return same_kind and outline.shows(stat.fingerprint)
+
+
+def _missing(context: Context, left: Iterable[Outline], noted: dict[bytes, Noted]) -> Iterable[Placed]:
+    """What was placed and is not there, but for what is ignored or known to be missing; taken out of `noted`."""
+    for gone in (outline.whole() for outline in left):
+        change = noted.pop(gone.path[-1], None)
+        if not context.shape.ignores(gone.path, gone.kind) and (change is None or change.seen != NOTHING):
+            yield gone
 
 
 def _entries(context: Context, directory: Path) -> list[tuple[bytes, Stat]] | None:
@@ -214,9 +229,11 @@ def _compare(context: Context, path: Path, stat: Stat, base: Placed | None, note
 def prepare(context: Context, candidates: Iterable[Candidate], should_stop: Callable[[], bool]) -> Prepared:
     """Read what changed and describe it; what turns out equal only has its fingerprint refreshed."""
     prepared = Prepared()
+    candidates = list(candidates)
+    same_inode = _under_other_names(context, candidates)
     for candidate in candidates:
         try:
-            unit = _prepare_one(context, candidate, should_stop, prepared)
+            unit = _prepare_one(context, candidate, same_inode, should_stop, prepared)
         except (ChangedWhileRead, FileNotFoundError):
             prepared.unsettled.add(candidate.path[:-1])
         except ReadStopped:
@@ -231,7 +248,10 @@ def prepare(context: Context, candidates: Iterable[Candidate], should_stop: Call
     return prepared
 
 
-def _prepare_one(context: Context, candidate: Candidate, should_stop: Callable[[], bool], prepared: Prepared) -> Unit:
+def _prepare_one(
+    context: Context, candidate: Candidate, same_inode: dict[int, list[Placed]], should_stop: Callable[[], bool],
+    prepared: Prepared,
+) -> Unit:  # fmt: skip
     path, stat, base = candidate.path, candidate.stat, candidate.base
     kind, mode = KINDS[stat.kind], stat.mode & 0o777
     if kind is Kind.DIRECTORY:
@@ -243,7 +263,7 @@ def _prepare_one(context: Context, candidate: Candidate, should_stop: Callable[[
         return (
             LocalChange(path=path, kind=kind, base=base, fingerprint=fingerprint_of(stat), mode=0o777, target=target),
         )
-    renamed = _renamed_from(context, candidate)
+    renamed = _renamed_from(context, candidate, same_inode)
     if renamed is not None:
         return renamed
     generation = context.secrets.generation
@@ -288,13 +308,22 @@ def placed_rows(context: Context, placed: Placed) -> bytes | None:
     return None if wanted is None else file_rows(context, wanted)
 
 
-def _renamed_from(context: Context, candidate: Candidate) -> Unit | None:
+def _under_other_names(context: Context, candidates: Sequence[Candidate]) -> dict[int, list[Placed]]:
+    """Placed rows of the inodes of new files: one of them may be the other side of a rename."""
+    new = (each for each in candidates if each.base is None or not each.base.live)
+    inodes = {each.stat.inode for each in new if each.stat.kind is DiskKind.FILE}
+    return context.catalog.placed.by_inodes(list(inodes))
+
+
+def _renamed_from(context: Context, candidate: Candidate, same_inode: dict[int, list[Placed]]) -> Unit | None:
     """If this very file (inode, size, mtime) is placed under another name that is gone: the two sides of a rename."""
     path, stat, base = candidate.path, candidate.stat, candidate.base
     if base is not None and base.live:
         return None
     seen = fingerprint_of(stat)
-    for old in context.catalog.placed.by_inode(seen):
+    for old in same_inode.get(seen.inode, ()):
+        if not old.fingerprint.same_file(seen):
+            continue
         rows = placed_rows(context, old)
         if rows is None or context.shape.ignores(old.path, old.kind) or context.filesystem.stat(old.path) is not None:
             continue

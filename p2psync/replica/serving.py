@@ -84,9 +84,14 @@ class FolderAnswers:
     def _seal(self, number: int, wanted: Sequence[WantedChunk]) -> Ciphertext:
         context = self._context
         generation = context.secrets.generations.get(number)
+        holders = context.catalog.placed.holders_of_all([each.chunk for each in wanted])
 
         def read(each: WantedChunk) -> Plaintext | None:
-            return None if generation is None else find_chunk(context, each, generation)
+            if generation is None:
+                return None
+            holder = holders.get(each.chunk)
+            plain = None if holder is None else read_chunk(context, *holder, each.length, each.chunk, generation)
+            return find_chunk(context, each, generation) if plain is None else plain
 
         return seal_stream(
             context.folder, context.secrets.writing, context.randomness.bytes(32), wanted, read

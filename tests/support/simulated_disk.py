@@ -245,6 +245,9 @@ class SimulatedDisk:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def stats(self, paths: Sequence[Path]) -> dict[Path, Stat | None]:
+        return {path: self.stat(path) for path in paths}
+
     def temp_stat(self, path: Path) -> Stat | None:
         return self.stat(temp_path(path))
 
@@ -293,9 +296,10 @@ class SimulatedDisk:
         self._create(temp_path(path), Node(Kind.SYMLINK, 0o777, self.now(), self.now(), target=target))
 
     @translated
-    def place_new(self, path: Path) -> None:
+    def place_new(self, path: Path) -> Stat:
         self.before("place_new", path)
         self._rename(self._parent(temp_path(path)), self._parent(path))
+        return self.stat_number(self._number(path))
 
     @translated
     def swap(self, path: Path, other: Path) -> None:

@@ -78,10 +78,11 @@ def test_the_reverse_index_follows_every_change_of_content(catalog: Catalog) -> 
     one, two, three = chunk(1), chunk(2), chunk(3)
     catalog.placed.put(placed((b"a",), one, two))
     catalog.placed.put(placed((b"b",), two))
-    assert [(p.path, at) for p, at in catalog.placed.holders(two)] == [((b"a",), 100), ((b"b",), 0)]
+    assert catalog.placed.holders(two) == [((b"a",), 100), ((b"b",), 0)]
+    assert catalog.placed.holders_of_all([one, two, three]) == {one: ((b"a",), 0), two: ((b"a",), 100)}
     catalog.placed.put(placed((b"a",), one, three))
-    assert [p.path for p, _ in catalog.placed.holders(two)] == [(b"b",)]
-    assert [(p.path, at) for p, at in catalog.placed.holders(three)] == [((b"a",), 100)]
+    assert [path for path, _ in catalog.placed.holders(two)] == [(b"b",)]
+    assert catalog.placed.holders(three) == [((b"a",), 100)]
     catalog.placed.put(replace(placed((b"a",)), kind=Kind.DELETED, content=Content()))
     assert catalog.placed.holders(one) == catalog.placed.holders(three) == []
     catalog.placed.forget((b"b",))
@@ -113,9 +114,9 @@ def test_a_rename_is_hinted_by_inode_size_and_time_together(catalog: Catalog) ->
     row = placed((b"a",), chunk(1), inode=2**63 + 5)
     catalog.placed.put(row)
     moved = replace(row.fingerprint, ctime_ns=99)
-    assert catalog.placed.by_inode(moved) == [row]
+    assert catalog.placed.by_inodes([5, moved.inode]) == {moved.inode: [row]} and row.fingerprint.same_file(moved)
     for other in (replace(moved, size=1), replace(moved, mtime_ns=1), replace(moved, dev=1), replace(moved, inode=5)):
-        assert catalog.placed.by_inode(other) == []
+        assert not row.fingerprint.same_file(other)
 
 
 # --- locations ----------------------------------------------------------------------

@@ -115,15 +115,13 @@ class CatalogMachine(RuleBasedStateMachine):
             self.admit_batch(numbers, forward)
 
     def admit_batch(self, numbers: list[int], forward: bool) -> None:
-        touched = []
+        batch = [self.pool[number % len(self.pool)] for number in numbers]
         with self.catalog.transaction():
-            for number in numbers:
-                version, data = self.pool[number % len(self.pool)]
-                self.catalog.versions.apply(version, data)
-                touched.append(version.path)
-                if version not in self.applied:
-                    self.applied.append(version)
-            self.catalog.versions.refresh(sorted(touched, reverse=not forward))
+            frontiers = self.catalog.versions.apply(batch)
+            self.catalog.versions.refresh(dict(sorted(frontiers.items(), reverse=not forward)))
+        for version, _ in batch:
+            if version not in self.applied:
+                self.applied.append(version)
 
     @rule(where=st.integers(0, 10), everything=st.booleans())
     def place(self, where: int, everything: bool) -> None:

@@ -23,6 +23,7 @@ from p2psync.index.records import (
     encode_pack,
     encode_version,
     iterate_chunks,
+    recall_version,
     record_hash,
     record_type,
 )
@@ -73,6 +74,7 @@ def test_a_version_reads_back_as_it_was_written(version: Version) -> None:
     data = encode_version(version)
     read = decode_version(data, DOT)
     assert encode_version(read) == data and read.hash == record_hash(data)
+    assert recall_version(data, DOT) == read
     assert read.vector == version.vector and read.content == version.content and read.origin == version.origin
     assert record_type(data) == (4 if version.kind is Kind.DELETED else 3)
 

@@ -99,6 +99,22 @@ def test_a_listing_is_sorted_complete_and_exact(disk: Filesystem, root: FilePath
     assert disk.read_link((b"\xff",)) == b"b"
 
 
+def test_many_are_looked_at_as_each_alone(disk: Filesystem, root: FilePath) -> None:
+    (root / "d").mkdir()
+    for name in ("file", "d/one", "d/two"):
+        (root / name).write_text(name)
+    (root / "link").symlink_to("d")
+    paths = [
+        (), FILE, (b"d",), (b"d", b"one"), (b"d", b"two"), (b"d", b"gone"), (b"link", b"one"), (b"gone", b"one"),
+        (b"file", b"one"), (b"d", b"n" * 300),
+    ]  # fmt: skip
+    seen = disk.stats(paths[1:])
+    assert set(paths[1:]) - seen.keys() == {(b"d", b"n" * 300)}  # only `stat` says why not
+    assert all(disk.stat(path) == stat for path, stat in seen.items())
+    with pytest.raises(BugError):
+        disk.stats([(b"d", b"..")])
+
+
 def test_what_is_not_there_is_none_or_not_found(disk: Filesystem, root: FilePath) -> None:
     (root / "file").touch()
     assert disk.stat((b"gone",)) is None
@@ -578,9 +594,10 @@ def test_no_operation_leaks_a_descriptor(disk: Filesystem, root: FilePath) -> No
                     operation(path)
                 except OSError:
                     continue
-            for opened in (disk.open_file(path), disk.open_temp(path, create=False)):
+            disk.stats([path, path])
+            for create in (None, False):
                 try:
-                    with opened:
+                    with disk.open_file(path) if create is None else disk.open_temp(path, create):
                         continue
                 except (OSError, NotRegularFile):
                     continue

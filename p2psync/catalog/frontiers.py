@@ -1,0 +1,114 @@
+"""Frontiers: of every path the versions that no other covers, as records, and what has been covered beyond them.
+
+The tables `version` and `beyond`. What a frontier is and how it grows is `index/merge.py`'s; what follows for the disk is
+`versions.py`'s. Records are checked before they come here and are not checked again when they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from p2psync.catalog.rows import columns, path_of
+from p2psync.ids import FeedId
+from p2psync.index.merge import Frontier
+from p2psync.index.paths import Path
+from p2psync.index.records import recall_version
+from p2psync.index.versions import Dot, Vector, Version
+from p2psync.store.sqlite import Database
+
+
+class Frontiers:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def of(self, path: Path) -> list[Version]:
+        rows = self._db.query("SELECT feed, seq, idx, data FROM version WHERE dir = ? AND name = ?", columns(path))
+        return [recall_version(data, Dot(FeedId(feed), seq, index)) for feed, seq, index, data in rows]
+
+    def version(self, path: Path, dot: Dot) -> Version | None:
+        """The version with this dot, if it is in the frontier of its path."""
+        row = self._db.query_one(
+            "SELECT data FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
+            (*columns(path), dot.feed, dot.seq),
+        )
+        return None if row is None else recall_version(row[0], dot)
+
+    def versions(self, wanted: Sequence[tuple[Path, Dot]]) -> dict[tuple[Path, Dot], Version]:
+        """`version` for many, of those that are there."""
+        rows = self._db.look_up(
+            "SELECT dir, name, version.feed, version.seq, idx, data FROM {asked}"
+            " CROSS JOIN version ON dir = column1 AND name = column2 AND feed = column3 AND seq = column4",
+            [(*columns(path), dot.feed, dot.seq) for path, dot in wanted],
+        )
+        found = {}
+        for directory, name, feed, seq, index, data in rows:
+            dot = Dot(FeedId(feed), seq, index)
+            found[path_of(directory, name), dot] = recall_version(data, dot)
+        return found
+
+    def of_feed(self, path: Path, feed: FeedId) -> Version | None:
+        """This feed's version in the frontier of a path; there is at most one, since a later one covers it."""
+        row = self._db.query_one(
+            "SELECT seq, idx, data FROM version WHERE dir = ? AND name = ? AND feed = ?", (*columns(path), feed)
+        )
+        return None if row is None else recall_version(row[2], Dot(feed, row[0], row[1]))
+
+    def add(self, added: Sequence[tuple[Version, bytes]]) -> dict[Path, Frontier]:
+        """Take versions in, with their records, one after another; returns the frontiers of their paths after that."""
+        held = self._held(list(dict.fromkeys(version.path for version, _ in added)))
+        fresh: list[tuple[object, ...]] = []
+        for version, data in added:
+            old = held.get(version.path, _NONE)
+            new = held[version.path] = old.add(version)
+            place = columns(version.path)
+            gone = [each.dot for each in old.versions if each not in new.versions] if old.versions else []
+            if gone:
+                self._insert(fresh)
+                fresh = []
+                self._db.executemany(
+                    "DELETE FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
+                    [(*place, dot.feed, dot.seq) for dot in gone],
+                )
+            if new is not old and new.versions[-1] is version:
+                fresh.append((*place, version.dot.feed, version.dot.seq, version.dot.index, data))
+            if new.beyond != old.beyond:
+                self._set_beyond(place, new.beyond)
+        self._insert(fresh)
+        return held
+
+    def _held(self, paths: Sequence[Path]) -> dict[Path, Frontier]:
+        """The frontiers of many paths, of those that have one."""
+        places = [columns(path) for path in paths]
+        versions: dict[Path, list[Version]] = {}
+        for directory, name, feed, seq, index, data in self._db.look_up(
+            "SELECT dir, name, feed, seq, idx, data FROM {asked}"
+            " CROSS JOIN version ON dir = column1 AND name = column2",
+            places,
+        ):
+            version = recall_version(data, Dot(FeedId(feed), seq, index))
+            versions.setdefault(path_of(directory, name), []).append(version)
+        beyond: dict[Path, Vector] = {}
+        for directory, name, feed, seq in self._db.look_up(
+            "SELECT dir, name, feed, seq FROM {asked} CROSS JOIN beyond ON dir = column1 AND name = column2", places
+        ):
+            beyond.setdefault(path_of(directory, name), {})[FeedId(feed)] = seq
+        return {
+            path: Frontier(tuple(versions.get(path, ())), beyond.get(path, {}))
+            for path in versions.keys() | beyond.keys()
+        }
+
+    def _insert(self, fresh: Sequence[tuple[object, ...]]) -> None:
+        if fresh:
+            self._db.executemany(
+                "INSERT INTO version (dir, name, feed, seq, idx, data) VALUES (?, ?, ?, ?, ?, ?)", fresh
+            )
+
+    def _set_beyond(self, place: tuple[bytes, bytes], beyond: Vector) -> None:
+        self._db.execute("DELETE FROM beyond WHERE dir = ? AND name = ?", place)
+        self._db.executemany(
+            "INSERT INTO beyond (dir, name, feed, seq) VALUES (?, ?, ?, ?)",
+            [(*place, feed, seq) for feed, seq in beyond.items()],
+        )
+
+
+_NONE = Frontier()
