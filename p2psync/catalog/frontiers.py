@@ -6,7 +6,7 @@ The tables `version` and `beyond`. What a frontier is and how it grows is `index
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from p2psync.catalog.rows import columns, path_of
 from p2psync.ids import FeedId
@@ -56,25 +56,31 @@ class Frontiers:
     def add(self, added: Sequence[tuple[Version, bytes]]) -> dict[Path, Frontier]:
         """Take versions in, with their records, one after another; returns the frontiers of their paths after that."""
         held = self._held(list(dict.fromkeys(version.path for version, _ in added)))
-        fresh: list[tuple[object, ...]] = []
+        fresh: dict[tuple[Path, Dot], bytes] = {}
+        gone: list[tuple[Path, Dot]] = []
         for version, data in added:
             old = held.get(version.path, _NONE)
             new = held[version.path] = old.add(version)
-            place = columns(version.path)
-            gone = [each.dot for each in old.versions if each not in new.versions] if old.versions else []
-            if gone:
-                self._insert(fresh)
-                fresh = []
-                self._db.executemany(
-                    "DELETE FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
-                    [(*place, dot.feed, dot.seq) for dot in gone],
-                )
+            for each in old.versions:
+                if each not in new.versions and fresh.pop((each.path, each.dot), None) is None:
+                    gone.append((each.path, each.dot))
             if new is not old and new.versions[-1] is version:
-                fresh.append((*place, version.dot.feed, version.dot.seq, version.dot.index, data))
+                fresh[version.path, version.dot] = data
             if new.beyond != old.beyond:
-                self._set_beyond(place, new.beyond)
-        self._insert(fresh)
+                self._set_beyond(columns(version.path), new.beyond)
+        self._change(gone, fresh)
         return held
+
+    def _change(self, gone: Sequence[tuple[Path, Dot]], fresh: Mapping[tuple[Path, Dot], bytes]) -> None:
+        if gone:
+            self._db.executemany(
+                "DELETE FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
+                [(*columns(path), dot.feed, dot.seq) for path, dot in gone],
+            )
+        self._db.executemany(
+            "INSERT INTO version (dir, name, feed, seq, idx, data) VALUES (?, ?, ?, ?, ?, ?)",
+            [(*columns(path), dot.feed, dot.seq, dot.index, data) for (path, dot), data in fresh.items()],
+        )
 
     def _held(self, paths: Sequence[Path]) -> dict[Path, Frontier]:
         """The frontiers of many paths, of those that have one."""
@@ -96,12 +102,6 @@ class Frontiers:
             path: Frontier(tuple(versions.get(path, ())), beyond.get(path, {}))
             for path in versions.keys() | beyond.keys()
         }
-
-    def _insert(self, fresh: Sequence[tuple[object, ...]]) -> None:
-        if fresh:
-            self._db.executemany(
-                "INSERT INTO version (dir, name, feed, seq, idx, data) VALUES (?, ?, ?, ?, ?, ?)", fresh
-            )
 
     def _set_beyond(self, place: tuple[bytes, bytes], beyond: Vector) -> None:
         self._db.execute("DELETE FROM beyond WHERE dir = ? AND name = ?", place)

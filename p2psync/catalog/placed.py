@@ -108,8 +108,35 @@ class PlacedFiles:
         if placed.kind is Kind.FILE and placed.content.chunks:
             self._index(number, rows if rows is not None else placed.content.chunks)
 
+    def put_all(self, changed: Sequence[tuple[Placed, bytes | None]]) -> None:
+        """`put` of many rows with full chunk lists, each path once."""
+        held = {
+            (directory, name): (number, content)
+            for directory, name, number, content in self._db.look_up(
+                "SELECT dir, name, id, content FROM {asked} CROSS JOIN placed ON dir = column1 AND name = column2",
+                [columns(placed.path) for placed, _ in changed],
+            )
+        }
+        self.put_new([each for each in changed if columns(each[0].path) not in held])
+        updates, stale = [], []
+        entries: list[tuple[int, int, int]] = []
+        for placed, rows in changed:
+            if (place := columns(placed.path)) in held:
+                number, content = held[place]
+                values = placed_row(placed)
+                updates.append((*values, number))
+                if content != values[-1]:
+                    stale.append((number,))
+                    entries += _index_rows(number, _chunks_of(placed, rows))
+        if updates:
+            self._db.executemany(f"UPDATE placed SET ({PLACED_COLUMNS}) = ({_MARKS}) WHERE id = ?", updates)
+            self._db.executemany("DELETE FROM file_chunk WHERE placed = ?", stale)
+            self._db.executemany(_INDEX, entries)
+
     def put_new(self, fresh: Sequence[tuple[Placed, bytes | None]]) -> None:
-        """`put` of rows and full chunk lists at paths that the caller has seen to have none, each once."""
+        """`put_all` at paths that the caller has seen to have no row."""
+        if not fresh:
+            return
         first = 1 + int(self._db.scalar("SELECT coalesce(max(id), 0) FROM placed"))
         self._db.executemany(
             f"INSERT INTO placed (id, {PLACED_COLUMNS}) VALUES (?, {_MARKS})",
@@ -117,8 +144,7 @@ class PlacedFiles:
         )
         entries: list[tuple[int, int, int]] = []
         for at, (placed, rows) in enumerate(fresh):
-            if placed.kind is Kind.FILE and placed.content.chunks:
-                entries += _index_rows(first + at, rows if rows is not None else placed.content.chunks)
+            entries += _index_rows(first + at, _chunks_of(placed, rows))
         self._db.executemany(_INDEX, entries)
 
     def _index(self, number: int, rows: bytes) -> None:
@@ -192,6 +218,13 @@ class PlacedFiles:
     def problem_paths(self, path: Path) -> set[bytes]:
         """Names directly inside a directory that have a problem."""
         return {name for (name,) in self._db.query("SELECT name FROM problem WHERE dir = ?", (join(path),))}
+
+
+def _chunks_of(placed: Placed, rows: bytes | None) -> bytes:
+    """The chunk list a row is to be found by."""
+    if placed.kind is not Kind.FILE or not placed.content.chunks:
+        return b""
+    return rows if rows is not None else placed.content.chunks
 
 
 def _index_rows(number: int, rows: bytes) -> list[tuple[int, int, int]]:

@@ -268,7 +268,7 @@ class Applying:
             if plan.step is Step.LOOK:
                 context.dirty.add(need.path[:-1])
                 return None
-            return plan if self._prepared(plan, parents) else None
+            return plan if self._prepared(plan, sight, parents) else None
         except OSError as error:
             context.refuse_now(need.path, f"cannot be written: {error.strerror}")
             context.dirty.add(need.path[:-1])
@@ -287,14 +287,14 @@ class Applying:
             return False  # it differs on purpose, until it is reverted
         return context.shape.type.writes or plan.step in (Step.RECORD, Step.LOOK)
 
-    def _prepared(self, plan: Plan, parents: set[Path]) -> bool:
+    def _prepared(self, plan: Plan, sight: Sight, parents: set[Path]) -> bool:
         """Get a plan ready to carry out or fetch for; False when it must wait."""
         context = self._context
         if plan.step in (Step.WRITE, Step.LINK, Step.DIRECTORY) and not self._may_create(plan, parents):
             return False
         if plan.step is Step.WRITE and plan.version is not None:
             plan.rows = file_rows(context, plan.version) or b""
-            self._prefer_rename(plan)
+            self._prefer_rename(plan, sight)
         elif plan.step is Step.LINK and plan.version is not None:
             context.filesystem.remove_temp(plan.path)
             context.filesystem.make_temp_symlink(plan.path, plan.version.target or b"")
@@ -317,19 +317,18 @@ class Applying:
             self._claims.add(plan.path)  # if something lives below, the directory stays
         return True
 
-    def _prefer_rename(self, plan: Plan) -> None:
+    def _prefer_rename(self, plan: Plan, sight: Sight) -> None:
         """If the content stands at the path this version came from, and that path is to go, move it."""
         version = plan.version
         if version is None or version.origin is None or (plan.base is not None and plan.base.live):
             return
-        catalog = self._context.catalog
-        source, wanted = catalog.placed.get(version.origin.path), catalog.versions.wanted(version.origin.path)
+        source, wanted = sight.placed.get(version.origin.path), sight.wanted.get(version.origin.path)
         if source is None or not source.same_state(version) or (wanted is not None and wanted.kind is not Kind.DELETED):
             return
         if wanted is not None and not self.braking.may_apply(wanted.dot):
             return  # that it goes there is held
-        if catalog.versions.left_alone(source.path, wanted, source):
+        if self._context.catalog.versions.left_alone(source.path, wanted, source):
             return
-        stat = self._context.filesystem.stat(source.path)
+        stat = sight.stat(source.path)
         if stat is not None and as_placed(source, stat):
             plan.step, plan.source = Step.MOVE, source

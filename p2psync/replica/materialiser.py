@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from p2psync.catalog.intents import DELETE, MOVE, WRITE, Intent
 from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
@@ -21,10 +21,11 @@ from p2psync.index.paths import Path
 from p2psync.index.versions import Kind
 from p2psync.planner.steps import Step
 from p2psync.replica.context import Context
+from p2psync.replica.filesystem import MODE_MASK, Stat, temp_path
 from p2psync.replica.filesystem import Kind as DiskKind
-from p2psync.replica.filesystem import Stat, temp_path
 from p2psync.replica.keeping import VERSIONS, NotKept, keep_displaced
 from p2psync.replica.leftovers import clear_deletable, waits_for_what_is_below
+from p2psync.replica.moving import Sources
 from p2psync.replica.plans import Plan, as_placed
 from p2psync.replica.scanner import fingerprint_of
 from p2psync.replica.standing import Booked, Standing
@@ -33,6 +34,15 @@ _NEW_DIRECTORY_MODE = 0o755
 """For a parent whose own record has not been applied yet."""
 _META_STEPS = frozenset({Step.META, Step.MOVE, Step.DIRECTORY})
 """They set mode or time under the final name; a sync of the path covers its directory too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What the catalog says of the paths of a group, and what is to be written down of them."""
+
+    standing: Standing
+    sources: Sources
+    booked: Booked
 
 
 class Materialiser:
@@ -79,19 +89,20 @@ class Materialiser:
         self._batch += 1
         with context.catalog.transaction():
             context.catalog.intents.clear(self._batch - 1)
-            context.catalog.intents.add(self._batch, [intent for plan in plans for intent in self._intents(plan)])
+            sources = Sources(context, plans)
+            intents = [intent for plan in plans for intent in self._intents(plan, sources)]
+            context.catalog.intents.add(self._batch, intents)
             if self.opened:
                 context.catalog.locations.mark_verified(self.opened)
         self.opened, self._unsynced = [], set()
         done = 0
         with context.tree, context.catalog.transaction():
-            standing = Standing(context, [plan.path for plan in plans])
-            booked = Booked(context)
+            group = _Group(Standing(context, [plan.path for plan in plans]), Sources(context, plans), Booked(context))
             for plan in plans:
-                if plan.base is not None or plan.step is Step.MOVE:
-                    booked.write()  # it may ask the catalog about what came before it in this group
-                done += self._carry_out(plan, standing, booked)
-            booked.write()
+                if plan.base is not None and plan.base.live:
+                    group.booked.write()  # what it takes away is looked for in the whole catalog
+                done += self._carry_out(plan, group)
+            group.booked.write()
         return done
 
     def finish(self) -> None:
@@ -140,14 +151,13 @@ class Materialiser:
             self._context.spoiled |= set(written)
             raise
 
-    def _intents(self, plan: Plan) -> list[Intent]:
+    def _intents(self, plan: Plan, sources: Sources) -> list[Intent]:
         match plan.step:
             case Step.MOVE if plan.source is not None and plan.version is not None:
                 seen = replace(plan.source.fingerprint, mtime_ns=plan.version.mtime_ns)
-                gone = self._tombstone(plan.source.path)
                 return [
                     Intent(MOVE, plan.path, plan.base, self._row(plan, seen)),
-                    Intent(DELETE, plan.source.path, plan.source, gone),
+                    Intent(DELETE, plan.source.path, plan.source, sources.tombstone(plan.source)),
                 ]
             case Step.RECORD | Step.LOOK:
                 return []
@@ -169,24 +179,14 @@ class Materialiser:
             fingerprint=seen, mode=version.mode, target=version.target, content=version.content,
         )  # fmt: skip
 
-    def _tombstone(self, path: Path) -> Placed | None:
-        """The row of a path whose file moved away: its deletion, if the folder wants that."""
-        wanted = self._context.catalog.versions.wanted(path)
-        if wanted is None or wanted.kind is not Kind.DELETED:
-            return None
-        return Placed(
-            path=path, dot=wanted.dot, hash=self._context.catalog.versions.wanted_version(wanted).hash,
-            kind=Kind.DELETED, vector=wanted.vector, fingerprint=NOTHING,
-        )  # fmt: skip
-
-    def _carry_out(self, plan: Plan, standing: Standing, booked: Booked) -> bool:
+    def _carry_out(self, plan: Plan, group: _Group) -> bool:
         """One plan under the tree lock. What does not fit any more is left to the scanner."""
         context = self._context
-        wanted = standing.wanted(plan.path)
-        if not self._still_valid(plan, wanted, standing):
+        wanted = group.standing.wanted(plan.path)
+        if not self._still_valid(plan, wanted, group.standing):
             return False
         try:
-            seen = self._act(plan)
+            seen = self._act(plan, group)
         except (FileExistsError, FileNotFoundError, NotADirectoryError, IsADirectoryError):
             seen = None
         except NotKept as error:
@@ -208,7 +208,7 @@ class Materialiser:
                 # Not yet as wanted, and with an empty vector the catalog keeps saying so, until `finish` is through.
                 self._restricted.append((plan.path, row))
                 row = replace(row, mode=row.mode | 0o700, vector={})
-            booked.add(row, plan.rows or None, wanted, new=plan.base is None)
+            group.booked.add(row, plan.rows or None, wanted, new=plan.base is None)
         self._unsynced.add(plan.path if plan.step in _META_STEPS else plan.path[:-1])
         context.temps.discard(plan.path)
         return True
@@ -221,12 +221,13 @@ class Materialiser:
             return False
         return standing.placed(plan.path) == plan.base
 
-    def _act(self, plan: Plan) -> Fingerprint | None:
+    def _act(self, plan: Plan, group: _Group) -> Fingerprint | None:
         """Do it; the fingerprint of what now stands there (NOTHING after a delete), or None: look again."""
+        if plan.step is Step.MOVE:
+            return self._move(plan, group)
         actions: dict[Step, Callable[[Plan], Fingerprint | None]] = {
             Step.WRITE: self._put, Step.LINK: self._put, Step.DIRECTORY: self._make_directory,
-            Step.META: self._set_meta, Step.DELETE: self._delete, Step.RECORD: self._record, Step.MOVE: self._move,
-            Step.LOOK: lambda _: None,
+            Step.META: self._set_meta, Step.DELETE: self._delete, Step.RECORD: self._record, Step.LOOK: lambda _: None,
         }  # fmt: skip
         return actions[plan.step](plan)
 
@@ -329,22 +330,20 @@ class Materialiser:
         stat = filesystem.stat(plan.path)
         return None if stat is None or base is None or not as_placed(base, stat) else base.fingerprint
 
-    def _move(self, plan: Plan) -> Fingerprint | None:
+    def _move(self, plan: Plan, group: _Group) -> Fingerprint | None:
         """A rename somewhere else is a rename here: no byte is read."""
         assert plan.version is not None and plan.source is not None
-        filesystem, catalog, source = self._context.filesystem, self._context.catalog, plan.source
+        filesystem, source, version = self._context.filesystem, plan.source, plan.version
         stat = filesystem.stat(source.path)
-        if stat is None or not as_placed(source, stat) or catalog.placed.get(source.path) != source:
+        if stat is None or not as_placed(source, stat) or not group.sources.holds(source):
             return None
         filesystem.move(source.path, plan.path)
-        filesystem.set_mode(plan.path, plan.version.mode)
-        filesystem.set_mtime(plan.path, plan.version.mtime_ns)
-        seen = self._placed_as(plan.path, replace(source.fingerprint, mtime_ns=plan.version.mtime_ns))
-        gone = self._tombstone(source.path)
-        if gone is None:
-            catalog.placed.forget(source.path)
-        else:
-            catalog.placed.put(gone)
-        catalog.versions.check_need(source.path)
+        if stat.mode & MODE_MASK != version.mode:
+            filesystem.set_mode(plan.path, version.mode)
+        if stat.mtime_ns != version.mtime_ns:
+            filesystem.set_mtime(plan.path, version.mtime_ns)
+        seen = self._placed_as(plan.path, replace(source.fingerprint, mtime_ns=version.mtime_ns))
+        group.standing.forget(source.path)
+        group.sources.note_gone(source, group.booked)
         self._unsynced.add(source.path[:-1])
         return seen

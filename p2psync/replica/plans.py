@@ -54,7 +54,11 @@ class Sight:
         with catalog.reading():  # entries are admitted by another thread meanwhile
             self.wanted, self.placed = catalog.versions.wanted_all(paths), catalog.placed.get_all(paths)
             self.versions = catalog.versions.wanted_versions(self.wanted.values())
-        self._stats = self._filesystem.stats(paths)
+            came_from = (version.origin.path for version in self.versions.values() if version.origin is not None)
+            origins = [path for path in dict.fromkeys(came_from) if path not in self.wanted]
+            self.placed |= catalog.placed.get_all(origins)
+            self.wanted |= catalog.versions.wanted_all(origins)
+        self._stats = self._filesystem.stats([*paths, *origins])
 
     def wants_directory(self, path: Path) -> bool:
         wanted = self.wanted.get(path)

@@ -342,16 +342,15 @@ class EntryWriter:
     def _place(self, time_ms: int) -> None:
         catalog = self._context.catalog
         new: list[tuple[Placed, bytes | None]] = []
+        changed: list[tuple[Placed, bytes | None]] = []
         for version, _, change in self._versions:
             if change is not None:
                 placed = Placed(
                     path=version.path, dot=version.dot, hash=version.hash, kind=version.kind, vector=version.vector,
                     fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
                 )  # fmt: skip
-                if change.base is None:
-                    new.append((placed, change.rows))
-                else:
-                    catalog.placed.put(placed, change.rows)
+                (new if change.base is None else changed).append((placed, change.rows))
+        catalog.placed.put_all(changed)
         catalog.placed.put_new(new)
         catalog.history.note([version for version, _, _ in self._versions], time_ms)
         catalog.versions.refresh(catalog.versions.apply([(version, data) for version, data, _ in self._versions]))

@@ -230,10 +230,10 @@ def prepare(context: Context, candidates: Iterable[Candidate], should_stop: Call
     """Read what changed and describe it; what turns out equal only has its fingerprint refreshed."""
     prepared = Prepared()
     candidates = list(candidates)
-    same_inode = _under_other_names(context, candidates)
+    inodes = _SameInodes(context, candidates)
     for candidate in candidates:
         try:
-            unit = _prepare_one(context, candidate, same_inode, should_stop, prepared)
+            unit = _prepare_one(context, candidate, inodes, should_stop, prepared)
         except (ChangedWhileRead, FileNotFoundError):
             prepared.unsettled.add(candidate.path[:-1])
         except ReadStopped:
@@ -249,7 +249,7 @@ def prepare(context: Context, candidates: Iterable[Candidate], should_stop: Call
 
 
 def _prepare_one(
-    context: Context, candidate: Candidate, same_inode: dict[int, list[Placed]], should_stop: Callable[[], bool],
+    context: Context, candidate: Candidate, inodes: _SameInodes, should_stop: Callable[[], bool],
     prepared: Prepared,
 ) -> Unit:  # fmt: skip
     path, stat, base = candidate.path, candidate.stat, candidate.base
@@ -263,7 +263,7 @@ def _prepare_one(
         return (
             LocalChange(path=path, kind=kind, base=base, fingerprint=fingerprint_of(stat), mode=0o777, target=target),
         )
-    renamed = _renamed_from(context, candidate, same_inode)
+    renamed = _renamed_from(context, candidate, inodes)
     if renamed is not None:
         return renamed
     generation = context.secrets.generation
@@ -308,25 +308,38 @@ def placed_rows(context: Context, placed: Placed) -> bytes | None:
     return None if wanted is None else file_rows(context, wanted)
 
 
-def _under_other_names(context: Context, candidates: Sequence[Candidate]) -> dict[int, list[Placed]]:
-    """Placed rows of the inodes of new files: one of them may be the other side of a rename."""
-    new = (each for each in candidates if each.base is None or not each.base.live)
-    inodes = {each.stat.inode for each in new if each.stat.kind is DiskKind.FILE}
-    return context.catalog.placed.by_inodes(list(inodes))
+class _SameInodes:
+    """What was placed under another name with the inode of a new file: perhaps the other side of a rename."""
+
+    def __init__(self, context: Context, candidates: Sequence[Candidate]) -> None:
+        new = (each for each in candidates if each.base is None or not each.base.live)
+        inodes = {each.stat.inode for each in new if each.stat.kind is DiskKind.FILE}
+        self._filesystem = context.filesystem
+        self._placed = context.catalog.placed.by_inodes(list(inodes))
+        self.taken: set[Path] = set()
+        """Names that one of the new files has been renamed from: hard links have one inode for several."""
+        self._stats = self._filesystem.stats([old.path for held in self._placed.values() for old in held])
+
+    def gone(self, seen: Fingerprint) -> Iterable[Placed]:
+        """Rows of this very file under names where nothing stands now."""
+        for old in self._placed.get(seen.inode, ()):
+            if old.fingerprint.same_file(seen) and old.path not in self.taken:
+                there = self._stats[old.path] if old.path in self._stats else self._filesystem.stat(old.path)
+                if there is None:
+                    yield old
 
 
-def _renamed_from(context: Context, candidate: Candidate, same_inode: dict[int, list[Placed]]) -> Unit | None:
+def _renamed_from(context: Context, candidate: Candidate, inodes: _SameInodes) -> Unit | None:
     """If this very file (inode, size, mtime) is placed under another name that is gone: the two sides of a rename."""
     path, stat, base = candidate.path, candidate.stat, candidate.base
     if base is not None and base.live:
         return None
     seen = fingerprint_of(stat)
-    for old in same_inode.get(seen.inode, ()):
-        if not old.fingerprint.same_file(seen):
-            continue
+    for old in inodes.gone(seen):
         rows = placed_rows(context, old)
-        if rows is None or context.shape.ignores(old.path, old.kind) or context.filesystem.stat(old.path) is not None:
+        if rows is None or context.shape.ignores(old.path, old.kind):
             continue
+        inodes.taken.add(old.path)
         change = LocalChange(
             path=path, kind=Kind.FILE, base=base, fingerprint=seen, mode=stat.mode & 0o777,
             parameters=old.content.parameters, rows=rows, origin=old,

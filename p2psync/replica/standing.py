@@ -24,6 +24,11 @@ class Standing:
         self._placed = self._catalog.placed.get_all(ahead)
         self._wanted = self._catalog.versions.wanted_all(ahead)
 
+    def forget(self, path: Path) -> None:
+        """Something was done at a path that was not asked for: read it when it is."""
+        self._placed_ahead.discard(path)
+        self._wanted_ahead.discard(path)
+
     def placed(self, path: Path) -> Placed | None:
         if path not in self._placed_ahead:
             return self._catalog.placed.get(path)
@@ -38,24 +43,22 @@ class Standing:
 
 
 class Booked:
-    """What plans brought to the disk, to be written down: at new paths many at once, in the transaction it is used in."""
+    """What plans brought to the disk, to be written down many at once, in the transaction it is used in."""
 
     def __init__(self, context: Context) -> None:
         self._catalog = context.catalog
         self._new: list[tuple[Placed, bytes | None]] = []
+        self._changed: list[tuple[Placed, bytes | None]] = []
         self._needs: list[tuple[Path, Wanted | None, Placed | None]] = []
 
     def add(self, row: Placed, rows: bytes | None, wanted: Wanted | None, *, new: bool) -> None:
-        """`rows` is a file's full chunk list; `new`: the path has no row yet."""
-        if new:
-            self._new.append((row, rows))
-            self._needs.append((row.path, wanted, row))
-        else:
-            self._catalog.placed.put(row, rows)
-            self._catalog.versions.note_need(row.path, wanted, row)
+        """`rows` is a file's full chunk list; `new`: the path has no row yet. Each path once between two writes."""
+        (self._new if new else self._changed).append((row, rows))
+        self._needs.append((row.path, wanted, row))
 
     def write(self) -> None:
-        if self._new:
+        if self._needs:
+            self._catalog.placed.put_all(self._changed)
             self._catalog.placed.put_new(self._new)
             self._catalog.versions.note_needs(self._needs)
-            self._new, self._needs = [], []
+            self._new, self._changed, self._needs = [], [], []
