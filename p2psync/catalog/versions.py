@@ -53,6 +53,8 @@ class Versions:
         self._frontiers = Frontiers(database)
         self.left_alone: Callable[[Path, Wanted | None, Placed | None], bool] = lambda path, wanted, placed: False
         """Whether what is wanted at a path asks nothing of this disk, because of what this device keeps of the folder."""
+        self.taken_in = 0
+        """How often versions were taken in: read together with the queue it says whether there may be more."""
         self._settled_at: set[Path] = set()
         """Paths whose losers were settled since the last refresh."""
 
@@ -112,6 +114,7 @@ class Versions:
     def apply(self, versions: Sequence[tuple[Version, bytes]]) -> dict[Path, tuple[Version, ...]]:
         """Take versions, with their records, into their paths' frontiers, one after another; returns those frontiers, for
         `refresh`, which must follow in the same transaction."""
+        self.taken_in += 1
         settled = []
         for version, _ in versions:
             origin = version.origin

@@ -51,6 +51,8 @@ class Applying:
         self._claims: set[Path] = set()
         """Paths where a file or symlink is wanted and perhaps something below it as well."""
         self._working, self._seen = False, context.work_arrived.count
+        self._live_done = 0
+        """Up to where (`Versions.taken_in`) everything alive was gone through in this round."""
 
     @property
     def busy(self) -> bool:
@@ -117,7 +119,7 @@ class Applying:
         if context.temps:
             await context.workers.run(self._remove_stale_temps)
         context.end_round()
-        return progress
+        return progress + (context.catalog.versions.taken_in != self._live_done)
 
     def _merge_texts(self) -> int:
         self.braking.judge()
@@ -127,9 +129,13 @@ class Applying:
         """The next page of the queue; whatever came since the last one is judged by the brake first."""
         self.braking.judge()
         versions = self._context.catalog.versions
-        if live and not self._context.peers:  # a live peer may have what no store was told of
-            return versions.needs_with_source(after)
-        return versions.needs(live, after)
+        with self._context.catalog.reading():
+            if not live and versions.taken_in != self._live_done:
+                return []  # what came since may be the other side of a rename: first what is alive of it
+            self._live_done = versions.taken_in
+            if live and not self._context.peers:  # a live peer may have what no store was told of
+                return versions.needs_with_source(after)
+            return versions.needs(live, after)
 
     async def _ignores_first(self) -> int:
         """The ignore file comes before everything it may ignore."""
