@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support.devices import Device, converge
+from p2psync.catalog.versions import Need
+from p2psync.replica.serving import admit_entries
+from tests.support.devices import Device, converge, until
 from tests.support.peers import DIRECT, linked, two_linked
 
 
@@ -52,6 +55,48 @@ async def test_edits_renames_and_deletes_follow(tmp_path: Path) -> None:
         assert "e/f1" not in a.tree()
         assert a.tree()["e/f0"][1] == b"edited"
         assert not any(name.startswith("d") for name in a.tree())
+
+
+async def test_a_rename_that_comes_between_two_pages_is_no_delete(tmp_path: Path) -> None:
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    a.found()
+    async with a.running(None, links=DIRECT) as first:
+        await b.admitted_by(first)
+        async with b.running(None, links=DIRECT) as second:
+            async with linked(a, first, b, second):
+                a.write("old/file", os.urandom(100_000))
+                await converge(first, second)
+            theirs, ours, applying = first._context.catalog.feeds, second._context, second._applying
+            before = theirs.state(first._context.own_feed)
+            (a.root / "old").rename(a.root / "new")
+            await until(
+                first, lambda _: theirs.state(before.feed).seq >= before.seq + 2
+            )  # the files, and the directory
+
+            def arriving(
+                live: bool, after: int, ask: Callable[[bool, int], Sequence[Need]] = applying._next_needs
+            ) -> object:
+                found = ask(live, after)
+                if live and not found:  # now everything alive has been gone through
+                    page = theirs.entries_after(before.feed, ours.catalog.feeds.state(before.feed).seq, 100)
+                    admit_entries(ours, [data for _, _, data in page])
+                return found
+
+            applying._next_needs = arriving  # type: ignore[method-assign, assignment]
+            ours.work_arrived.notify()
+            await until(second, lambda status: status.need_files == 0 and "new/file" in b.tree())
+            assert b.tree() == a.tree()  # there is nobody it could have been fetched from
+
+
+async def test_hard_links_of_one_file_are_renamed_each_once(tmp_path: Path) -> None:
+    async with two_linked(tmp_path) as (a, b, first, second):
+        a.write("old/one", os.urandom(10_000))
+        os.link(a.root / "old" / "one", a.root / "old" / "two")
+        await converge(first, second)
+        (a.root / "old").rename(a.root / "new")
+        await converge(first, second)
+        assert a.tree() == b.tree()
+        assert not second._context.trouble
 
 
 async def test_concurrent_edits_keep_both_versions(tmp_path: Path) -> None:
