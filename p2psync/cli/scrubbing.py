@@ -13,7 +13,7 @@ from p2psync.cli.screen import Screen, bytes_text, clean
 from p2psync.node.control import Json
 
 _Folder = Annotated[
-    str | None, typer.Argument(help="Label, path or id; all folders if absent.", show_default=False, metavar="[FOLDER]")
+    str | None, typer.Argument(help="Label, path or id; all folders if absent.", show_default=False, metavar="FOLDER")
 ]
 
 
