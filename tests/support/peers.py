@@ -48,6 +48,10 @@ class CountedStream(trio.abc.Stream):
         await trio.aclose_forcefully(self._inner)
 
 
+def devices(home: Path) -> tuple[Device, Device, Device]:
+    return Device(home / "a", 1), Device(home / "b", 2), Device(home / "c", 3)
+
+
 async def tcp_pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
     """(dialler's end, listener's end) of one connection on 127.0.0.1."""
     network = TcpNetwork()

@@ -18,9 +18,9 @@ from p2psync.node.peer import Peer
 from p2psync.node.registry import SavedPairing
 from p2psync.pairing.calls import LAN_NUMBERS, Reply, mailbox_id
 from p2psync.wire.messages import Side
+from tests.support.linked_peers import Ether, LinkedWorld, linked, status
 from tests.support.links import SeededRandomness
-from tests.unit.test_node_links import Ether, LinkedWorld, linked, status
-from tests.unit.test_node_peer import Listening, fails, in_sync
+from tests.support.running_peers import Listening, fails, in_sync
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from p2psync.node.devices import GREETING_SECONDS, STAGGER_SECONDS
 from p2psync.node.peer import Peer
 from p2psync.node.relays import BACKOFF_FIRST, BACKOFF_LAST, BACKOFF_SHORT
 from p2psync.node.surroundings import Surroundings
+from tests.support.linked_peers import CountingNetwork, LinkedWorld, linked
 from tests.support.links import memory_pair
-from tests.unit.test_node_links import CountingNetwork, LinkedWorld, linked
-from tests.unit.test_node_peer import in_sync, paired
+from tests.support.running_peers import in_sync, paired
 
 HOLE, MUTE, REFUSED, GOOD = "10.9.0.1", "10.9.0.2", "10.9.0.3", "10.9.0.4"
 

@@ -19,8 +19,8 @@ from p2psync.node.links import LinkOptions
 from p2psync.node.pairings import resume_pairings
 from p2psync.node.peer import Peer, open_peer
 from p2psync.node.port_mapping import RENEW_SECONDS, RETRY_SECONDS
-from tests.unit.test_node_links import LinkedWorld, linked, status
-from tests.unit.test_node_peer import paired
+from tests.support.linked_peers import LinkedWorld, linked, status
+from tests.support.running_peers import paired
 
 PORT = 41_234
 

@@ -19,9 +19,9 @@ from p2psync.node.links import LinkOptions
 from p2psync.node.pairings import resume_pairings
 from p2psync.node.peer import Peer, open_peer
 from p2psync.session.peer_link import PeerLink
+from tests.support.linked_peers import CONTENT, LinkedWorld, packs, status, wait_for_way
 from tests.support.links import MemoryNetwork, MemoryStream, memory_pair
-from tests.unit.test_node_links import CONTENT, LinkedWorld, packs, status, wait_for_way
-from tests.unit.test_node_peer import in_sync, paired
+from tests.support.running_peers import in_sync, paired
 
 
 class Nats:

@@ -1,4 +1,4 @@
-"""The local filesystem: its contract, and that nothing leads out of the root."""
+"""The local filesystem's contract: what it shows, its temps, its root, what is durable and what it says when it fails."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import errno
 import os
 import random
 import shutil
-import socket
 import stat
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path as FilePath
 
 import pytest
@@ -17,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2psync.errors import BugError, FolderStopped, StorageError
-from p2psync.replica import linux, local_filesystem, open_files, renaming
-from p2psync.replica.descent import LIST, open_by_components
+from p2psync.replica import linux, local_filesystem, open_files
 from p2psync.replica.filesystem import (
     Filesystem,
     Kind,
@@ -32,52 +28,11 @@ from p2psync.replica.filesystem import (
     translated,
 )
 from p2psync.replica.local_filesystem import LocalFilesystem
-
-FILE = (b"file",)
-
-
-def refuse_flags(*_arguments: object) -> None:
-    raise OSError(errno.EINVAL, "this filesystem has no such flag")
-
-
-def refuse_all(*_arguments: object) -> None:
-    raise OSError(errno.EIO, "input/output error")
+from tests.support.local_disk import FILE, write_temp
 
 
 def refuse_holes(*_arguments: object) -> None:
     raise OSError(errno.EOPNOTSUPP, "this filesystem has no holes")
-
-
-def refuse_links(*_arguments: object, **_options: object) -> None:
-    raise PermissionError(errno.EPERM, "this filesystem has no hard links")
-
-
-@pytest.fixture
-def root(tmp_path: FilePath) -> FilePath:
-    path = tmp_path / "root"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def disk(root: FilePath) -> Iterator[Filesystem]:
-    with LocalFilesystem(root) as filesystem:
-        yield filesystem
-
-
-@pytest.fixture(params=["renameat2", "hard links", "bare renames"])
-def renames(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Runs a test with each way of renaming; the poorer ones by refusing what the richer ones call."""
-    if request.param != "renameat2":
-        monkeypatch.setattr(linux, "renameat2", refuse_flags)
-    if request.param == "bare renames":
-        monkeypatch.setattr(renaming.os, "link", refuse_links)
-    return str(request.param)
-
-
-def write_temp(disk: Filesystem, path: Path, data: bytes) -> None:
-    with disk.open_temp(path, create=True) as temp:
-        temp.write(data, 0)
 
 
 # Looking.
@@ -144,132 +99,6 @@ def test_paths_longer_than_the_system_takes_work(disk: Filesystem, root: FilePat
     with disk.open_file((*path, b"file")) as file:
         assert file.read(0, 10) == b"deep"
     shutil.rmtree(root / os.fsdecode(path[0]))
-
-
-# Property 26: nothing outside the root, whatever is turned into a symlink.
-
-OPERATIONS: dict[str, Callable[[Filesystem, Path], object]] = {
-    "list": lambda disk, path: disk.list_directory(path[:-1]),
-    "read_link": lambda disk, path: disk.read_link(path),
-    "open": lambda disk, path: disk.open_file(path).__enter__(),
-    "create temp": lambda disk, path: disk.open_temp(path, create=True).__enter__(),
-    "reopen temp": lambda disk, path: disk.open_temp(path, create=False).__enter__(),
-    "remove temp": lambda disk, path: disk.remove_temp(path),
-    "temp symlink": lambda disk, path: disk.make_temp_symlink(path, b"x"),
-    "place": lambda disk, path: disk.place_new(path),
-    "exchange": lambda disk, path: disk.exchange(path),
-    "move in": lambda disk, path: disk.move((b"mine",), path),
-    "move out": lambda disk, path: disk.move(path, (b"moved",)),
-    "to temp": lambda disk, path: disk.move_to_temp(path),
-    "mkdir": lambda disk, path: disk.make_directory((*path[:-1], b"new"), 0o755),
-    "rmdir": lambda disk, path: disk.remove_directory((*path[:-1], b"empty")),
-    "mode": lambda disk, path: disk.set_mode(path, 0o600),
-    "mtime": lambda disk, path: disk.set_mtime(path, 1),
-    "sync": lambda disk, path: disk.sync([path]),
-}
-
-
-def state(directory: FilePath) -> list[tuple[object, ...]]:
-    found: list[tuple[object, ...]] = []
-    for path in [directory, *sorted(directory.iterdir())]:
-        seen = path.lstat()
-        found.append((path.name, seen.st_mode, seen.st_mtime_ns, seen.st_ino, seen.st_ctime_ns))
-    return found
-
-
-@pytest.mark.parametrize("way", ["openat2", "components"])
-@pytest.mark.parametrize("depth", [1, 2])
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
-def test_no_operation_goes_through_a_symlink(
-    disk: Filesystem,
-    root: FilePath,
-    monkeypatch: pytest.MonkeyPatch,
-    operation: Callable[[Filesystem, Path], object],
-    depth: int,
-    way: str,
-) -> None:
-    if way == "components":
-        monkeypatch.setattr(local_filesystem, "open_directory", open_by_components)
-    outside = root.parent / "outside"
-    inner = outside if depth == 1 else outside / "sub"
-    inner.mkdir(parents=True)
-    (inner / "empty").mkdir()
-    (inner / "file").write_bytes(b"secret")
-    (inner / os.fsdecode(temp_name(b"file"))).write_bytes(b"secret")
-    (root / "mine").touch()
-    (root / "link").symlink_to(outside)
-    before = state(inner)
-    path = (b"link", b"file") if depth == 1 else (b"link", b"sub", b"file")
-    with pytest.raises((NotADirectoryError, FileNotFoundError)):
-        operation(disk, path)
-    assert state(inner) == before
-
-
-@pytest.mark.slow
-def test_a_directory_swapped_for_a_symlink_again_and_again_never_leads_out(root: FilePath) -> None:
-    outside = root.parent / "outside"
-    outside.mkdir()
-    (root / "real").mkdir()
-    (root / "swap").symlink_to(outside)
-    stop = threading.Event()
-
-    def swap() -> None:
-        directory = os.open(root, LIST)
-        while not stop.is_set():
-            linux.renameat2(directory, b"real", directory, b"swap", linux.RENAME_EXCHANGE)
-        os.close(directory)
-
-    swapper = threading.Thread(target=swap)
-    swapper.start()
-    refused = 0
-    with LocalFilesystem(root) as disk:
-        for number in range(5000):
-            try:
-                with disk.open_temp((b"swap", b"%d" % number), create=True):
-                    continue
-            except NotADirectoryError:
-                refused += 1
-    stop.set()
-    swapper.join()
-    assert list(outside.iterdir()) == []
-    assert 0 < refused < 5000
-
-
-# Property 49: nothing hangs, and only plain files are read or written.
-
-
-def test_only_plain_files_are_opened(disk: Filesystem, root: FilePath) -> None:
-    os.mkfifo(root / "fifo")
-    (root / "directory").mkdir()
-    (root / "target").touch()
-    (root / "link").symlink_to("target")
-    with socket.socket(socket.AF_UNIX) as listener:
-        here = os.open(root, LIST)
-        listener.bind(f"/proc/self/fd/{here}/socket")
-        for name in (b"fifo", b"directory", b"link", b"socket"):
-            with pytest.raises(NotRegularFile), disk.open_file((name,)):
-                pass
-        os.close(here)
-
-
-@pytest.mark.parametrize("plant", ["fifo", "link", "directory", "twin"])
-def test_a_planted_temp_is_not_written(disk: Filesystem, root: FilePath, plant: str) -> None:
-    temp = root / os.fsdecode(temp_name(b"file"))
-    victim = root.parent / "victim"
-    victim.write_bytes(b"precious")
-    if plant == "fifo":
-        os.mkfifo(temp)
-    elif plant == "link":
-        temp.symlink_to(victim)
-    elif plant == "directory":
-        temp.mkdir()
-    else:
-        temp.hardlink_to(victim)
-    with pytest.raises(NotRegularFile), disk.open_temp(FILE, create=False):
-        pass
-    with pytest.raises(FileExistsError), disk.open_temp(FILE, create=True):
-        pass
-    assert victim.read_bytes() == b"precious"
 
 
 # Temps.
@@ -378,121 +207,6 @@ def test_removing_a_temp_twice_is_fine(disk: Filesystem) -> None:
     disk.remove_temp(FILE)
     disk.remove_temp(FILE)
     assert disk.temp_stat(FILE) is None
-
-
-# Names.
-
-
-def test_placing_never_overwrites(disk: Filesystem, root: FilePath, renames: str) -> None:
-    (root / "file").write_bytes(b"the user's")
-    write_temp(disk, FILE, b"ours")
-    with pytest.raises(FileExistsError):
-        disk.place_new(FILE)
-    assert (root / "file").read_bytes() == b"the user's"
-    (root / "file").unlink()
-    disk.place_new(FILE)
-    assert (root / "file").read_bytes() == b"ours"
-    assert disk.temp_stat(FILE) is None
-
-
-@pytest.mark.parametrize("kind", ["file", "symlink", "directory"])
-def test_an_exchange_keeps_what_was_displaced_and_goes_back(
-    disk: Filesystem, root: FilePath, renames: str, kind: str
-) -> None:
-    if kind == "file":
-        (root / "file").write_bytes(b"the user's")
-    elif kind == "symlink":
-        (root / "file").symlink_to("nowhere")
-    else:
-        (root / "file").mkdir()
-        (root / "file" / "inside").touch()
-    before = disk.stat(FILE)
-    assert before is not None
-    write_temp(disk, FILE, b"ours")
-    displaced = disk.exchange(FILE)
-    assert (displaced.kind, displaced.inode) == (before.kind, before.inode)
-    assert (root / "file").read_bytes() == b"ours"
-    disk.exchange_back(FILE)
-    restored = disk.stat(FILE)
-    assert restored is not None and restored.inode == before.inode
-    assert sorted(name for name, _ in disk.list_directory(())) == sorted([b"file", temp_name(b"file")])
-
-
-def test_an_exchange_that_fails_midway_leaves_both_as_they_were(
-    disk: Filesystem, root: FilePath, renames: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (root / "file").write_bytes(b"the user's")
-    write_temp(disk, FILE, b"ours")
-    before = disk.list_directory(())
-    rename = os.rename
-
-    def refuse(source: bytes, target: bytes, **directories: int) -> None:
-        if source == temp_name(b"file"):
-            raise OSError(errno.EIO, "input/output error")
-        rename(source, target, **directories)
-
-    monkeypatch.setattr(renaming.os, "rename", refuse)
-    if renames == "renameat2":
-        monkeypatch.setattr(linux, "renameat2", refuse_all)
-    with pytest.raises(StorageError):
-        disk.exchange(FILE)
-    after = disk.list_directory(())
-    assert [(name, seen.inode) for name, seen in after] == [(name, seen.inode) for name, seen in before]
-
-
-def test_an_exchange_needs_both_names(disk: Filesystem, root: FilePath, renames: str) -> None:
-    write_temp(disk, FILE, b"ours")
-    with pytest.raises(FileNotFoundError):
-        disk.exchange(FILE)
-    disk.remove_temp(FILE)
-    (root / "file").write_bytes(b"the user's")
-    with pytest.raises(FileNotFoundError):
-        disk.exchange(FILE)
-    assert (root / "file").read_bytes() == b"the user's"
-
-
-def test_a_move_never_overwrites(disk: Filesystem, root: FilePath, renames: str) -> None:
-    for name in ("a", "b"):
-        (root / name).write_bytes(name.encode())
-    (root / "tree").mkdir()
-    (root / "empty").mkdir()
-    with pytest.raises(FileExistsError):
-        disk.move((b"a",), (b"b",))
-    with pytest.raises(FileExistsError):
-        disk.move((b"tree",), (b"empty",))
-    disk.move((b"a",), (b"tree", b"c"))
-    disk.move((b"tree",), (b"forest",))
-    assert (root / "forest" / "c").read_bytes() == b"a"
-    assert (root / "b").read_bytes() == b"b"
-
-
-def test_a_careful_delete_can_be_taken_back(disk: Filesystem, root: FilePath, renames: str) -> None:
-    (root / "file").write_bytes(b"the user's")
-    before = disk.stat(FILE)
-    taken = disk.move_to_temp(FILE)
-    assert before is not None and taken.inode == before.inode and disk.stat(FILE) is None
-    disk.place_new(FILE)
-    assert (root / "file").read_bytes() == b"the user's"
-    write_temp(disk, FILE, b"in the way")
-    with pytest.raises(FileExistsError):
-        disk.move_to_temp(FILE)
-    assert (root / "file").read_bytes() == b"the user's"
-
-
-def test_only_empty_directories_are_removed(disk: Filesystem, root: FilePath) -> None:
-    disk.make_directory((b"d",), 0o700)
-    (root / "d" / "file").touch()
-    with pytest.raises(OSError, match="not empty"):
-        disk.remove_directory((b"d",))
-    (root / "d" / "file").unlink()
-    disk.remove_directory((b"d",))
-    assert disk.list_directory(()) == []
-
-
-def test_the_root_itself_is_not_for_replacing(disk: Filesystem) -> None:
-    for operation in (disk.move_to_temp, disk.place_new, disk.remove_directory):
-        with pytest.raises(IsADirectoryError):
-            operation(())
 
 
 # The root.
