@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,13 +24,6 @@ from tests.support.web import WebIdentity, make_web_identity
 SITE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 
 
-def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port: int = chosen.getsockname()[1]
-        return port
-
-
 def shipped_site(identity: WebIdentity, port: int, relay_port: int) -> str:
     """The file in deploy/ with this machine's names in it, and nothing else changed."""
     text = SITE.read_text()
@@ -47,7 +39,9 @@ def shipped_site(identity: WebIdentity, port: int, relay_port: int) -> str:
 
 
 @contextmanager
-def running_nginx(directory: Path, identity: WebIdentity, port: int, relay_port: int) -> Iterator[None]:
+def running_nginx(directory: Path, identity: WebIdentity, listener: socket.socket, relay_port: int) -> Iterator[None]:
+    """It takes over a socket that listens already, as from an older nginx: whoever dials before it is ready waits."""
+    port: int = listener.getsockname()[1]
     for name in ("body", "proxy", "fastcgi", "uwsgi", "scgi"):
         (directory / name).mkdir(parents=True)
     paths = "\n".join(
@@ -63,20 +57,16 @@ def running_nginx(directory: Path, identity: WebIdentity, port: int, relay_port:
         f"http {{\naccess_log off;\n{paths}\n{shipped_site(identity, port, relay_port)}\n}}\n"
     )
     with (directory / "output").open("wb") as output:
-        process = subprocess.Popen(["nginx", "-p", str(directory), "-c", str(configuration)], stderr=output)
+        process = subprocess.Popen(
+            ["nginx", "-p", str(directory), "-c", str(configuration)], stderr=output,
+            env=os.environ | {"NGINX": f"{listener.fileno()};"}, pass_fds=[listener.fileno()],
+        )  # fmt: skip
+    listener.close()  # should nginx end, dialling fails instead of waiting for nobody
     try:
-        end = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except ConnectionRefusedError:
-                assert process.poll() is None and time.monotonic() < end, (directory / "output").read_text()
-                time.sleep(0.02)
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        assert process.wait(20) == 0, (directory / "output").read_text()
 
 
 @pytest.mark.slow
@@ -85,11 +75,11 @@ def test_two_devices_share_through_nginx(tmp_path: Path, monkeypatch: pytest.Mon
         pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
     identity = make_web_identity(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(identity.authority))
-    port, content = free_port(), os.urandom(2_000_000)
-    public = f"wss://127.0.0.1:{port}/p2psync"
-    with shared_folder(tmp_path, "--public-url", public) as folder:
+    listener, content = socket.create_server(("127.0.0.1", 0)), os.urandom(2_000_000)
+    public = f"wss://127.0.0.1:{listener.getsockname()[1]}/p2psync"
+    with listener, shared_folder(tmp_path, "--public-url", public) as folder:
         assert folder.url.startswith(public + "#")
-        with running_nginx(tmp_path / "nginx", identity, port, folder.port):
+        with running_nginx(tmp_path / "nginx", identity, listener, folder.port):
             (folder.root("a") / "big").write_bytes(content)
             folder.share()
             folder.join()
