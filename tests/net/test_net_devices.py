@@ -4,7 +4,6 @@ the relay where it cannot. The relay gets no content to keep."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,14 +25,6 @@ from tests.support.processes import Machine, Process, tree, wait_until
 pytestmark = pytest.mark.slow
 
 LINKS = ("--listen", ":0", "--json")
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
-    made = Machine(tmp_path)
-    yield made
-    made.stop()
 
 
 def reached(machine: Machine, name: str) -> str:

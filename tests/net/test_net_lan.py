@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,8 @@ OPEN = {"P2PSYNC_LISTEN": ":0", "P2PSYNC_NO_LAN": "0"}
 """The namespaces are closed: here devices may listen on all interfaces and call out."""
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    made = Machine(tmp_path)
-    yield made
-    made.stop()
-
-
 @pytest.mark.parametrize("family", ["IPv4", "IPv6"])
-def test_paired_devices_find_each_other_on_the_lan_without_any_relay(
-    machine: Machine, family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
+def test_paired_devices_find_each_other_on_the_lan_without_any_relay(machine: Machine, family: str) -> None:
     source, target = machine.directory / "a", machine.directory / "b"
     source.mkdir()
     (source / "before").write_text("paired")
@@ -57,10 +46,7 @@ def test_paired_devices_find_each_other_on_the_lan_without_any_relay(
             machine.stop()
 
 
-def test_a_device_told_to_keep_off_the_lan_is_not_found_there(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
+def test_a_device_told_to_keep_off_the_lan_is_not_found_there(machine: Machine) -> None:
     with one_lan() as (left, _):
         machine.wrapper = within(left)
         machine.device("a", "serve", "--no-lan", "--json", **OPEN).first_json(lambda line: "device" in line)

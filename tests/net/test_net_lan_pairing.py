@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,14 +17,6 @@ pytestmark = pytest.mark.slow
 
 OPEN = {"P2PSYNC_LISTEN": ":0", "P2PSYNC_NO_LAN": "0"}
 """The namespaces are closed: here devices may listen on all interfaces and call out."""
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
-    made = Machine(tmp_path)
-    yield made
-    made.stop()
 
 
 @pytest.mark.parametrize("family", ["IPv4", "IPv6"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,14 +18,6 @@ SPLICED = ("--links", "direct,splice", "--no-lan", "--json")
 SIZE = 48 * MIB
 HEADERS = 1.06
 """What packets, TLS and frames add to content on a cable of 1500-byte packets, answers included."""
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
-    made = Machine(tmp_path)
-    yield made
-    made.stop()
 
 
 def test_a_relay_killed_while_it_carries_costs_at_most_one_chunk(machine: Machine) -> None:

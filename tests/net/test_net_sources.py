@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,14 +14,6 @@ from tests.support.processes import Machine, tree, wait_until
 pytestmark = pytest.mark.slow
 
 HALF = 16 * MIB
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
-    made = Machine(tmp_path)
-    yield made
-    made.stop()
 
 
 def test_a_device_with_half_of_a_file_feeds_another_while_a_third_feeds_the_rest(machine: Machine) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,14 +21,6 @@ LOSSY_MIB = int(os.environ.get("LOSSY_MIB", "8"))
 
 BACK_SECONDS = 15.0
 """What "within seconds of the network returning" may mean on a loaded machine; the longest pause inside is 8 s."""
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
-    made = Machine(tmp_path)
-    yield made
-    made.stop()
 
 
 def trees(machine: Machine) -> tuple[Path, Path]:

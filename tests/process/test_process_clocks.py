@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,14 +11,6 @@ from tests.support.pairs import reached
 from tests.support.processes import Machine, tree, wait_until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/usr/sbin:/sbin")
-    made = Machine(tmp_path)
-    yield made
-    made.stop()
 
 
 @pytest.mark.parametrize("off", [1, -20])

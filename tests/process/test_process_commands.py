@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ from p2psync.node.home import Home
 from tests.support.processes import Machine, clean_environment, tree, wait_until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    made = Machine(tmp_path)
-    yield made
-    made.stop()
 
 
 def share(machine: Machine, url: str, name: str = "a", files: int = 5) -> str:

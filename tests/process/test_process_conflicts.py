@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.folders import SharedFolder, shared_folder
+from tests.support.folders import SharedFolder
 from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[SharedFolder]:
-    with shared_folder(tmp_path) as made:
-        yield made
 
 
 def test_a_conflict_is_listed_compared_and_settled_and_texts_merge_unless_told_not_to(folder: SharedFolder) -> None:

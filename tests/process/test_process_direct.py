@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ from tests.support.processes import Machine, tree, wait_until
 pytestmark = pytest.mark.slow
 
 DIRECT = ("--links", "direct", "--no-lan", "--listen", "127.0.0.1:0", "--json")
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    made = Machine(tmp_path)
-    yield made
-    made.stop()
 
 
 def packs(machine: Machine) -> list[Path]:

@@ -6,8 +6,6 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +14,6 @@ from tests.support.clocks import years
 from tests.support.processes import Machine, clean_environment
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    made = Machine(tmp_path)
-    yield made
-    made.stop()
 
 
 def examined(machine: Machine) -> tuple[int, dict[str, dict[str, Any]], str]:

@@ -5,22 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.folders import SharedFolder, shared_folder
+from tests.support.folders import SharedFolder
 from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[SharedFolder]:
-    with shared_folder(tmp_path) as made:
-        yield made
 
 
 def explained(folder: SharedFolder, device: str, name: str) -> dict[str, Any]:

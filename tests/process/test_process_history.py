@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.folders import SharedFolder, shared_folder
+from tests.support.folders import SharedFolder
 from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[SharedFolder]:
-    with shared_folder(tmp_path) as made:
-        yield made
 
 
 def said(folder: SharedFolder, device: str, *command: str, code: int = 0) -> list[dict[str, Any]]:

@@ -5,22 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.replica.test_replica_scrub import rotten_on_disk
-from tests.support.folders import SharedFolder, shared_folder
+from tests.support.folders import SharedFolder
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[SharedFolder]:
-    with shared_folder(tmp_path) as made:
-        yield made
 
 
 def catalog_of(folder: SharedFolder, device: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,6 @@ import pytest
 from tests.support.processes import Machine, wait_until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    made = Machine(tmp_path)
-    yield made
-    made.stop()
 
 
 def _folder(machine: Machine, name: str) -> dict[str, Any]:
