@@ -179,8 +179,7 @@ class Conflicts:
                     await context.changed.wait(seen)
         if settled is None:
             raise UserError(f"{show(path)} is being changed right now; try again when that is over")
-        for signal in (context.feeds_grew, context.uploads_grew, context.work_arrived, context.changed):
-            signal.notify()
+        context.wake_for_uploads()
         with trio.move_on_after(_APPLY_SECONDS):
             seen = context.changed.count
             while await context.workers.run(self._pending, settled):

@@ -157,6 +157,16 @@ class Context:
         self.refused[path] = f"{show(path)} {reason}"
         self._refused_before.discard(path)
 
+    def wake_for_entries(self) -> None:
+        """Entries were taken in or written: others may lack them, and there may be something to apply."""
+        for signal in (self.feeds_grew, self.work_arrived, self.changed):
+            signal.notify()
+
+    def wake_for_uploads(self) -> None:
+        """The same, where chunks may have been queued for upload too."""
+        self.uploads_grew.notify()
+        self.wake_for_entries()
+
     def begin_round(self) -> None:
         self._refused_before = set(self.refused)
 

@@ -112,18 +112,13 @@ class StoreExchange:
                 return moved
             if result.entries or result.forks:
                 moved = True
-                self._announce(result)
+                context.wake_for_entries()
             if result.waiting or not result.entries:
                 break
             context.trouble.pop(f"feed {feed.hex()[:8]}", None)
             state = await context.workers.run(context.catalog.feeds.state, feed)
             seq = state.seq
         return moved
-
-    def _announce(self, result: Admitted) -> None:
-        self._context.feeds_grew.notify()
-        self._context.work_arrived.notify()
-        self._context.changed.notify()
 
     def _admit(self, objects: Sequence[tuple[ObjectKey, Ciphertext]]) -> Admitted:
         entries = []

@@ -40,8 +40,7 @@ def renewal_noticed(context: Context) -> Iterator[None]:
         if context.own_feed != own:
             context.renewed.notify()
         if context.own_feed != own or context.rebuilds != rebuilds:
-            for signal in (context.feeds_grew, context.uploads_grew, context.work_arrived, context.changed):
-                signal.notify()
+            context.wake_for_uploads()
 
 
 def settle_forks(context: Context) -> int:

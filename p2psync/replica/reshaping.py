@@ -122,7 +122,5 @@ class Reshaping:
         return count, show(target)
 
     def _go_on(self) -> None:
-        context = self._context
         self._watching.rescan_everything()
-        for signal in (context.feeds_grew, context.uploads_grew, context.work_arrived, context.changed):
-            signal.notify()
+        self._context.wake_for_uploads()

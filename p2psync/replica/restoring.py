@@ -242,8 +242,7 @@ class Restoring:
         failed = await self._bring([wish.version for wish in wishes if wish.version is not None])
         able = [wish for wish in wishes if wish.version is None or wish.version.dot not in failed]
         await context.workers.run(self._publish, able, overrule)
-        for signal in (context.feeds_grew, context.work_arrived, context.changed):
-            signal.notify()
+        context.wake_for_entries()
         outcomes = [
             Outcome(wish.path, wish.version, failed.get(wish.version.dot) if wish.version is not None else None)
             for wish in wishes

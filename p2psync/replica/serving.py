@@ -114,9 +114,7 @@ def admit_entries(context: Context, entries: Sequence[Ciphertext], feed: FeedId 
 def announce(context: Context, result: Admitted) -> None:
     """Wake whoever waits for what entries bring."""
     if result.entries or result.forks:
-        context.feeds_grew.notify()
-        context.work_arrived.notify()
-        context.changed.notify()
+        context.wake_for_entries()
 
 
 def find_chunk(context: Context, wanted: WantedChunk, generation: Generation) -> Plaintext | None:

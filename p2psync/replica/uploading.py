@@ -91,9 +91,7 @@ class Uploading:
             del pack
             context.set_trouble(f"store {self._name}", None)
             await context.workers.run(self._confirm, name)
-            context.feeds_grew.notify()
-            context.work_arrived.notify()
-            context.changed.notify()
+            context.wake_for_entries()
 
     def _confirm(self, name: bytes) -> None:
         """The store holds the pack: publish where its chunks lie."""
