@@ -17,15 +17,14 @@ STORE_ONLY, UNREACHABLE = "store only", "unreachable"
 
 
 def describe_peer(folder: RunningFolder, member: Member, known: dict[str, bool], *, stores: bool) -> dict[str, Any]:
-    """`known`: linked devices that serve the folder, and whether they have our heads. `stores`: one is connected.
+    """Without who it is, which `Peer.called` says.
 
+    `known`: linked devices that serve the folder, and whether they have our heads. `stores`: one is connected.
     `since` is in seconds since 1970; bytes and rates are those of the present link, for all folders it carries.
     """
     identity = member.credentials.identity
     links = folder.meeting.links
-    head: dict[str, Any] = {
-        "device": device_id(identity), "name": links.names.get(identity), "role": member.role.name.lower(),
-    }  # fmt: skip
+    head: dict[str, Any] = {"role": member.role.name.lower()}
     keeper = links.keeper(identity)
     session = None if keeper is None else keeper.session
     if session is None:
@@ -35,12 +34,12 @@ def describe_peer(folder: RunningFolder, member: Member, known: dict[str, bool],
             "reason": _why_not(links, identity),
         }  # fmt: skip
     transport = session.transport
-    serves = head["device"] in known
+    device = device_id(identity)
     return head | {
-        "reached": session.way, "since": int(session.since), "in_sync": known.get(head["device"], False),
+        "reached": session.way, "since": int(session.since), "in_sync": known.get(device, False),
         "received_bytes": transport.received.total, "sent_bytes": transport.sent.total,
         "receive_rate": transport.received.rate(), "send_rate": transport.sent.rate(),
-        "reason": folder.troubles.get(identity) or (None if serves else "it does not serve this folder now"),
+        "reason": folder.troubles.get(identity) or (None if device in known else "it does not serve this folder now"),
     }  # fmt: skip
 
 

@@ -21,9 +21,9 @@ async def build_status(peer: Peer) -> dict[str, Any]:
     relays = [
         {"url": str(keeper.url), "connected": keeper.connected, "error": keeper.error} for keeper in peer.keepers()
     ]
-    return {
-        "device": peer.device.device_id, "name": await peer.device_name(), "folders": folders, "relays": relays,
-        "listening": [str(address) for address in peer.links.listening], "port_mapping": _port_mapping(peer),
+    return await peer.called(peer.device.identity_key) | {
+        "folders": folders, "relays": relays, "listening": [str(address) for address in peer.links.listening],
+        "port_mapping": _port_mapping(peer),
     }  # fmt: skip
 
 
@@ -46,7 +46,7 @@ async def describe_folder(peer: Peer, registered: RegisteredFolder) -> dict[str,
     folder = peer.folders.get(registered.folder)
     if folder is None:
         return head | _not_running(peer.stopped.get(registered.folder))
-    return head | await _running(folder)
+    return head | await _running(peer, folder)
 
 
 def _not_running(error: str | None) -> dict[str, Any]:
@@ -59,13 +59,14 @@ def _not_running(error: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def _running(folder: RunningFolder) -> dict[str, Any]:
+async def _running(peer: Peer, folder: RunningFolder) -> dict[str, Any]:
     status = await folder.replica.status()
     stores = _stores(folder, status.stores)
     reached = any(store["connected"] for store in stores) and "store" in folder.replica.links
     own = folder.device.identity_key
     peers = [
-        describe_peer(folder, member, status.peers, stores=reached)
+        await peer.called(member.credentials.identity)
+        | describe_peer(folder, member, status.peers, stores=reached)
         | _silence(status.silences.get(member.credentials.identity, Silence()))
         for member in folder.replica.members()
         if member.credentials.identity != own
