@@ -143,6 +143,11 @@ class Fields:
             return None
         return self.array(name, most)
 
+    @property
+    def more(self) -> bool:
+        """Whether a field is left: for one that may be absent at the end."""
+        return self._place < len(self._values)
+
     def end(self) -> None:
         """Refuse fields beyond those read: a later version announces itself by its version number."""
         if self._place != len(self._values):

@@ -50,6 +50,9 @@ NAME_MAX = 255
 PATH_DEPTH_MAX = 256
 PATH_BYTES_MAX = 16 * KIB
 SYMLINK_TARGET_MAX = 4095
+XATTRS_MAX = 16 * KIB
+"""Extended attributes of one version, as its record carries them. ext4 keeps at most about 4 KiB of them, XFS and Btrfs
+more than anybody writes."""
 VECTOR_MAX = 4096
 """Feeds in one version vector; a folder of 100 devices with 40 incarnations each."""
 SEQ_MAX = (1 << 53) - 1

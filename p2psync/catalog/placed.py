@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from p2psync.catalog.rows import (
+    CONTENT_AT,
     PLACED_COLUMNS,
     Fingerprint,
     Outline,
@@ -19,15 +20,17 @@ from p2psync.catalog.rows import (
     placed_row,
     prefix,
     signed,
+    xattrs_row,
 )
 from p2psync.ids import ChunkId
 from p2psync.index.paths import Path, join
 from p2psync.index.records import iterate_chunks
 from p2psync.index.versions import Kind
 from p2psync.limits import NAME_MAX
+from p2psync.planner.xattrs import HeldXattrs, Look
 from p2psync.store.sqlite import Database
 
-_MARKS = ", ".join("?" * 16)
+_MARKS = ", ".join("?" * 19)
 _BEHIND_ALL = b"\xff" * (NAME_MAX + 1)
 """Sorts after every path: no component is that long."""
 
@@ -102,7 +105,7 @@ class PlacedFiles:
         else:
             number = old[0]
             self._db.execute(f"UPDATE placed SET ({PLACED_COLUMNS}) = ({_MARKS}) WHERE id = ?", (*values, number))
-            if old[1] == values[-1]:
+            if old[1] == values[CONTENT_AT]:
                 return
             self._db.execute("DELETE FROM file_chunk WHERE placed = ?", (number,))
         if placed.kind is Kind.FILE and placed.content.chunks:
@@ -125,7 +128,7 @@ class PlacedFiles:
                 number, content = held[place]
                 values = placed_row(placed)
                 updates.append((*values, number))
-                if content != values[-1]:
+                if content != values[CONTENT_AT]:
                     stale.append((number,))
                     entries += _index_rows(number, _chunks_of(placed, rows))
         if updates:
@@ -154,12 +157,30 @@ class PlacedFiles:
         else:
             self._db.executemany(_INDEX, entries)
 
-    def refresh_fingerprint(self, path: Path, seen: Fingerprint) -> None:
-        """The file is as it was, only its inode or ctime differ."""
+    def refresh(self, path: Path, seen: Fingerprint, xattrs: HeldXattrs) -> None:
+        """What is there is as it was, only its inode or ctime differ, or what is known of its extended attributes."""
         self._db.execute(
-            "UPDATE placed SET dev = ?, inode = ?, size = ?, mtime_ns = ?, ctime_ns = ? WHERE dir = ? AND name = ?",
-            (seen.dev, signed(seen.inode), seen.size, seen.mtime_ns, seen.ctime_ns, *columns(path)),
+            "UPDATE placed SET dev = ?, inode = ?, size = ?, mtime_ns = ?, ctime_ns = ?, xattrs = ?, shown = ?, look = ?"
+            " WHERE dir = ? AND name = ?",
+            (
+                seen.dev, signed(seen.inode), seen.size, seen.mtime_ns, seen.ctime_ns, *xattrs_row(xattrs),
+                *columns(path),
+            ),
+        )  # fmt: skip
+
+    def forget_looks(self) -> list[Path]:
+        """Nothing was seen of any extended attributes; returns the paths where some were still to be set."""
+        owed = self._db.query("SELECT dir, name FROM placed WHERE look = ?", (Look.OWED,))
+        self._db.execute("UPDATE placed SET shown = NULL, look = 0 WHERE look <> 0")
+        return [path_of(directory, name) for directory, name in owed]
+
+    def with_look(self, looks: Sequence[Look], limit: int = 100) -> list[tuple[Path, Look]]:
+        """Paths whose extended attributes stand so; not for UNSEEN and SEEN."""
+        rows = self._db.query(
+            f"SELECT dir, name, look FROM placed WHERE look > 1 AND look IN ({', '.join('?' * len(looks))}) LIMIT ?",
+            (*looks, limit),
         )
+        return [(path_of(directory, name), Look(look)) for directory, name, look in rows]
 
     def forget(self, path: Path) -> None:
         number = self._db.scalar("SELECT id FROM placed WHERE dir = ? AND name = ?", columns(path))

@@ -14,6 +14,8 @@ from p2psync.encoding import decode_own, encode
 from p2psync.ids import ChunkId, FeedId, RecordHash
 from p2psync.index.paths import Path, join, split
 from p2psync.index.versions import NO_CONTENT, Content, Dot, Kind, Vector, Version
+from p2psync.index.xattrs import Xattrs
+from p2psync.planner.xattrs import NOTHING_HELD, HeldXattrs, Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Placed:
     mode: int = 0
     target: bytes | None = None
     content: Content = NO_CONTENT
+    xattrs: HeldXattrs = NOTHING_HELD
 
     @property
     def live(self) -> bool:
@@ -101,8 +104,13 @@ def content_key(content: Content) -> bytes:
 
 
 PLACED_COLUMNS = (
-    "dir, name, feed, seq, idx, hash, kind, vector, dev, inode, size, mtime_ns, ctime_ns, mode, target, content"
+    "dir, name, feed, seq, idx, hash, kind, vector, dev, inode, size, mtime_ns, ctime_ns, mode, target, content,"
+    " xattrs, shown, look"
 )
+CONTENT_AT = 15
+"""Where among these `content` stands."""
+_COLUMNS_ONCE = 16
+"""As many had the rows in blobs written before there were extended attributes."""
 
 
 def placed_row(placed: Placed) -> tuple[object, ...]:
@@ -110,18 +118,36 @@ def placed_row(placed: Placed) -> tuple[object, ...]:
     return (
         *columns(placed.path), placed.dot.feed, placed.dot.seq, placed.dot.index, placed.hash, placed.kind,
         encode_vector(placed.vector), seen.dev, signed(seen.inode), seen.size, seen.mtime_ns, seen.ctime_ns,
-        placed.mode, placed.target, encode_content(placed.content),
+        placed.mode, placed.target, encode_content(placed.content), *xattrs_row(placed.xattrs),
     )  # fmt: skip
 
 
+def xattrs_row(held: HeldXattrs) -> tuple[object, ...]:
+    """The three columns of a path's extended attributes."""
+    shown = None if held.shown is None else encode(held.shown)
+    return encode(held.agreed) if held.agreed else None, shown, held.look
+
+
+def _xattrs_of(agreed: bytes | None, shown: bytes | None, look: int) -> HeldXattrs:
+    seen: Xattrs | None = None if shown is None else decode_own(shown)
+    return HeldXattrs(() if agreed is None else decode_own(agreed), seen, Look(look))
+
+
 def placed_of(row: tuple[object, ...]) -> Placed:
-    directory, name, feed, seq, index, record, kind, vector, dev, inode, size, mtime, ctime, mode, target, content = row
+    directory, name, feed, seq, index, record, kind, vector, dev, inode, size, mtime, ctime, mode, target, content = (
+        row[:_COLUMNS_ONCE]
+    )
+    held = row[_COLUMNS_ONCE:]
     return Placed(
         path=path_of(directory, name), dot=Dot(FeedId(feed), seq, index), hash=RecordHash(record),  # type: ignore[arg-type]
         kind=Kind(kind), vector=decode_vector(vector),  # type: ignore[arg-type]
         fingerprint=Fingerprint(dev, unsigned(inode), size, mtime, ctime),  # type: ignore[arg-type]
         mode=mode, target=target, content=decode_content(content),  # type: ignore[arg-type]
+        xattrs=_xattrs_of(*held) if held and held != _NO_XATTRS else NOTHING_HELD,  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+_NO_XATTRS = (None, None, 0)
 
 
 class Outline:
@@ -139,6 +165,11 @@ class Outline:
     @property
     def mode(self) -> int:
         return self._row[13]  # type: ignore[no-any-return]
+
+    @property
+    def looked_at(self) -> bool:
+        """Whether its extended attributes were, since this device syncs them."""
+        return self._row[18] != 0  # type: ignore[no-any-return]
 
     def shows(self, fingerprint: tuple[int, int, int, int, int]) -> bool:
         """Whether the fingerprint is this one: dev, inode, size, mtime, ctime."""

@@ -19,6 +19,7 @@ from p2psync.ids import ChunkId, FeedId
 from p2psync.index.merge import DerivedCopy, Outcome, decide, derive_copies
 from p2psync.index.paths import Path
 from p2psync.index.versions import Dot, Kind, Vector, Version
+from p2psync.planner.xattrs import Look
 from p2psync.store.sqlite import Database
 
 _WANTED = "dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name, chunk"
@@ -253,7 +254,8 @@ class Versions:
             needed = placed is not None and (placed.live or (wanted is not None and placed.dot != wanted.dot))
             # A deletion of something this disk never held asks nothing of it.
         else:
-            needed = placed is None or placed.dot != wanted.dot or placed.vector != wanted.vector
+            needed = placed is None or (placed.dot, placed.vector) != (wanted.dot, wanted.vector)
+            needed = needed or (placed is not None and placed.xattrs.look is Look.OWED)
         if not needed or self.left_alone(path, wanted, placed):
             return None
         chunk = wanted.chunk if wanted is not None else None

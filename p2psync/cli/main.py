@@ -50,6 +50,7 @@ from p2psync.cli.screen import Screen, clean
 from p2psync.cli.scrubbing import scrub
 from p2psync.cli.shaping import add_shape_commands
 from p2psync.cli.showing import DeviceTable, FolderTable, StatusScreen, show_paths
+from p2psync.cli.xattrs import folder_xattrs
 from p2psync.errors import P2psyncError, UsageError
 from p2psync.node.control import Json
 from p2psync.node.failures import first_failure
@@ -69,6 +70,7 @@ app = typer.Typer(
 )
 folder_app = typer.Typer(help="The folders of this device.", no_args_is_help=True, rich_markup_mode=None)
 add_shape_commands(folder_app)
+folder_app.command(name="xattrs")(folder_xattrs)
 app.add_typer(folder_app, name="folder")
 device_app = typer.Typer(help="The devices of this device's folders.", rich_markup_mode=None)
 app.add_typer(device_app, name="device")

@@ -143,6 +143,8 @@ def _shape(folder: Json) -> str:
         said.append(f"{folder['local_changes']} local changes (p2psync folder revert takes them back)")
     if folder["kept"]:
         said.append(f"{folder['kept']} files kept that others deleted")
+    if folder["xattrs"]:
+        said.append("extended attributes synced")
     if folder["ignore_patterns"]:
         said.append(f"{folder['ignore_patterns']} ignore patterns")
     return ", ".join(said)
@@ -193,6 +195,7 @@ def _stopped_folder(folder: RegisteredFolder) -> Json:
         "state": "paused", "local_bytes": 0, "global_bytes": 0, "need_bytes": 0, "need_files": 0, "upload_bytes": 0,
         "conflicts": 0, "error": "no peer runs for this device", "problems": [], "held": [], "peers": [], "stores": [],
         "type": None, "differing": 0, "local_changes": 0, "kept": 0, "ignore_patterns": 0,
+        "xattrs": None,
     }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from p2psync.errors import P2psyncError, PeerError
 from p2psync.ids import EpochId, FeedId, PackName, Plaintext, RecordHash
 from p2psync.index.paths import Path, refuse_reason
 from p2psync.index.versions import Content, Dot, Kind, Origin, Vector, Version
+from p2psync.index.xattrs import as_recalled, read_xattrs
 from p2psync.limits import (
     CHUNK_LIST_INLINE,
     CHUNK_MAX,
@@ -118,6 +119,7 @@ def encode_version(version: Version) -> bytes:
         [
             RecordType.FILE, version.path, version.kind, version.size, version.mtime_ns, version.mode, version.target,
             vector, content.generation, content.parameters, content.depth, content.chunks, version.replaces, origin,
+            *([version.xattrs] if version.xattrs else []),
         ]
     )  # fmt: skip
 
@@ -148,12 +150,15 @@ def version_of(data: bytes, values: Any, dot: Dot) -> Version:
     vector = _vector(fields.array("vector", VECTOR_MAX), dot)
     content = _content(fields, kind, size)
     replaces, origin = _replaces(fields), _origin(fields)
+    xattrs = read_xattrs(fields)
     fields.end()
+    if xattrs and kind is Kind.SYMLINK:
+        raise PeerError("version: a symlink has extended attributes")
     if (kind is Kind.SYMLINK) != (target is not None) or target == b"" or b"\0" in (target or b""):
         raise PeerError("version: symlink target and kind do not fit")
     return Version(
         path=path, dot=dot, kind=kind, vector=vector, size=size, mtime_ns=mtime_ns, mode=mode, target=target,
-        content=content, replaces=replaces, origin=origin, hash=record_hash(data),
+        content=content, xattrs=xattrs, replaces=replaces, origin=origin, hash=record_hash(data),
     )  # fmt: skip
 
 
@@ -166,13 +171,12 @@ def recall_version(data: bytes, dot: Dot) -> Version:
             path=path, dot=dot, kind=Kind.DELETED, vector=dict(vector), replaces=replaces, origin=_recalled(origin),
             hash=record_hash(data),
         )  # fmt: skip
-    _, path, kind, size, mtime_ns, mode, target, vector, generation, parameters, depth, chunks, replaces, origin = (
-        values
-    )
+    _, path, kind, size, mtime_ns, mode, target, vector, generation, parameters, depth, chunks, *last = values
+    replaces, origin, *behind = last
     return Version(
         path=path, dot=dot, kind=Kind(kind), vector=dict(vector), size=size, mtime_ns=mtime_ns, mode=mode, target=target,
-        content=Content(generation=generation, parameters=parameters, depth=depth, chunks=chunks), replaces=replaces,
-        origin=_recalled(origin), hash=record_hash(data),
+        content=Content(generation=generation, parameters=parameters, depth=depth, chunks=chunks),
+        xattrs=as_recalled(behind), replaces=replaces, origin=_recalled(origin), hash=record_hash(data),
     )  # fmt: skip
 
 

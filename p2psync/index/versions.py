@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from p2psync.ids import FeedId, RecordHash
 from p2psync.index.paths import Path
+from p2psync.index.xattrs import Xattrs
 
 Vector = dict[FeedId, int]
 
@@ -70,6 +71,7 @@ class Version:
     mode: int = 0
     target: bytes | None = None
     content: Content = NO_CONTENT
+    xattrs: Xattrs = ()
     replaces: RecordHash | None = None
     origin: Origin | None = None
     hash: RecordHash = _UNHASHED
@@ -83,7 +85,8 @@ class Version:
         return self.dot != other.dot and self.vector.get(other.dot.feed, 0) >= other.dot.seq
 
     def same_state(self, other: Version) -> bool:
-        """Identical content: two such versions make no conflict. Permission bits and times do not count, one side wins."""
+        """Identical content: two such versions make no conflict. Permission bits, times and extended attributes do not count:
+        one side wins."""
         if self.kind is not other.kind:
             return False
         if self.kind is Kind.FILE:

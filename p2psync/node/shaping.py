@@ -1,4 +1,5 @@
-"""What a running peer does on commands about a folder's shape: its type, override, revert, and what differs on purpose.
+"""What a running peer does on commands about a folder's shape: its type, override, revert, what differs on purpose, and
+whether extended attributes are synced.
 
 A part of `commands.py`, in the same form; what these things mean is `replica/reshaping.py`'s.
 """
@@ -48,6 +49,15 @@ async def _import(peer: Peer, request: Json, console: Console) -> None:
     await console.say(_head(folder) | {"imported": count, "to": target})
 
 
+async def _xattrs(peer: Peer, request: Json, console: Console) -> None:
+    """Show whether extended attributes are synced, after switching that if `wanted` says so."""
+    for folder in await chosen_folders(peer, request.get("folders") or []):
+        reshaping = peer.running(folder.folder).replica.reshaping
+        if request.get("wanted") is not None:
+            await reshaping.switch_xattrs(bool(request["wanted"]))
+        await console.say(_head(folder) | {"xattrs": reshaping.xattrs})
+
+
 async def _one(peer: Peer, request: Json) -> tuple[RegisteredFolder, Reshaping]:
     name = str(request.get("folder") or "")
     if not name:
@@ -66,4 +76,5 @@ SHAPE_COMMANDS: dict[str, Callable[[Peer, Json, Console], Awaitable[None]]] = {
     "folder-revert": _revert,
     "folder-changes": _changes,
     "folder-import-ignores": _import,
+    "folder-xattrs": _xattrs,
 }

@@ -55,7 +55,7 @@ def _not_running(error: str | None) -> dict[str, Any]:
         "state": "scanning" if error is None else "error",
         "local_bytes": 0, "global_bytes": 0, "need_bytes": 0, "need_files": 0, "upload_bytes": 0,
         "conflicts": 0, "error": error, "problems": [], "held": [], "peers": [], "stores": [],
-        **_shape(ShapeFigures()), "type": None,
+        **_shape(ShapeFigures()), "type": None, "xattrs": None,
     }  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def _silence(silence: Silence) -> dict[str, Any]:
 def _shape(figures: ShapeFigures) -> dict[str, Any]:
     return {
         "type": figures.type.value, "differing": figures.differing, "local_changes": figures.local_changes,
-        "kept": figures.kept, "ignore_patterns": figures.ignore_patterns,
+        "kept": figures.kept, "ignore_patterns": figures.ignore_patterns, "xattrs": figures.xattrs,
     }  # fmt: skip
 
 

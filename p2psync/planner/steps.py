@@ -15,7 +15,7 @@ class Step(Enum):
     RECORD = "record"
     """The disk is right already: only the catalog must say so."""
     META = "meta"
-    """Content is right; mode or modification time differ."""
+    """Content is right; mode, modification time or extended attributes differ."""
     DIRECTORY = "directory"
     LINK = "link"
     WRITE = "write"
@@ -38,7 +38,8 @@ def decide_step(
     """Choose the step for one path.
 
     `wanted`, `placed` and `disk` are what stands there in each view (None or DELETED: nothing). `as_placed`: the disk
-    shows exactly the placed fingerprint. `same_content`/`same_meta`: placed equals wanted in content / in mode and time.
+    shows exactly the placed fingerprint. `same_content`/`same_meta`: placed equals wanted in
+    content / in mode, time and extended attributes.
     """
     if wanted in (None, Kind.DELETED):
         if disk is None:

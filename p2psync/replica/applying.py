@@ -335,6 +335,9 @@ class Applying:
             return  # that it goes there is held
         if self._context.catalog.versions.left_alone(source.path, wanted, source):
             return
+        if self._context.shape.xattrs and not source.xattrs.has(version.xattrs):
+            return  # two things at once could not be told apart after a crash
         stat = sight.stat(source.path)
         if stat is not None and as_placed(source, stat):
+            plan.xattrs = source.xattrs.given(version.xattrs) if self._context.shape.xattrs else plan.xattrs
             plan.step, plan.source = Step.MOVE, source

@@ -23,6 +23,7 @@ from p2psync.replica.filesystem import NotRegularFile, TempFile, temp_path
 from p2psync.replica.keeping import read_past
 from p2psync.replica.plans import Plan
 from p2psync.replica.scanner import fingerprint_of
+from p2psync.replica.xattrs import set_on_temp
 from p2psync.sealed.entry import parse
 from p2psync.vault.entry import open_entry
 from p2psync.vault.secrets import Generation
@@ -205,8 +206,9 @@ class Assembler:
         raise StorageError(f"the temporary file of {show(path)} comes and goes; is another program cleaning up there?")
 
     def seal(self, assembly: Assembly, plain: Plaintext | None = None) -> bool:
-        """Give a complete temp its size, mode and time, and note what it looks like; `plain` is a whole small file.
+        """Give a complete temp its size, extended attributes, mode and time, and note what it looks like.
 
+        `plain` is a whole small file.
         False when the temp is not the one that was filled.
         """
         version = assembly.plan.version
@@ -217,6 +219,8 @@ class Assembler:
             elif assembly.chunks and not self._same_temp(assembly, temp, created):
                 return False
             temp.truncate(version.size)
+            if self._context.shape.xattrs:
+                assembly.plan.xattrs = set_on_temp(self._context, assembly.plan.base, version, temp)
             temp.set_meta(version.mode, version.mtime_ns)
             assembly.plan.temp = fingerprint_of(temp.stat())
         return True

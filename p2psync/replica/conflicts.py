@@ -301,5 +301,5 @@ class Conflicts:
 def _gone(path: Path, version: Version) -> Version:
     return replace(
         version, path=path, kind=Kind.DELETED, size=0, mtime_ns=0, mode=0, target=None, content=NO_CONTENT,
-        replaces=version.hash, origin=None,
+        xattrs=(), replaces=version.hash, origin=None,
     )  # fmt: skip

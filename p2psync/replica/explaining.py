@@ -22,6 +22,7 @@ from p2psync.replica.context import Context, pack_subject
 from p2psync.replica.filesystem import Kind as DiskKind
 from p2psync.replica.filesystem import Stat
 from p2psync.replica.scanner import KINDS, fingerprint_of
+from p2psync.replica.xattrs import flaw
 
 _CHUNKS_MOST = 100_000
 """Chunks looked up one by one; what a larger file lacks is not counted further."""
@@ -213,6 +214,8 @@ def _reasons(context: Context, path: Path) -> tuple[str, ...]:
         reason = placed.problem(above) or context.refused.get(above)
         if reason is not None:
             found.append(reason if depth == len(path) else f"{show(above)}: {reason}")
+    if path and (reason := flaw(context, path)) is not None:
+        found.append(reason)
     return (*found, *_left_alone(context, path))
 
 

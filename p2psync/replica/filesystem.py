@@ -26,6 +26,8 @@ from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
 from p2psync.crypto.hashing import content_hash
 from p2psync.errors import BugError, P2psyncError, StorageError
+from p2psync.index.xattrs import Xattrs
+from p2psync.planner.xattrs import Shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,6 +96,8 @@ class OpenFile(Protocol):
         Between the two the disk says that there are only zeros.
         """
 
+    def xattrs(self) -> Shown: ...
+
 
 class TempFile(Protocol):
     """A temp file open for reading and writing; close it by leaving its `with`. Not for two threads at once."""
@@ -106,6 +110,9 @@ class TempFile(Protocol):
         """Write all of `data` at `offset`; longer runs of zeros become holes, even behind the end: `truncate` moves it."""
 
     def truncate(self, size: int) -> None: ...
+
+    def set_xattrs(self, wanted: Xattrs) -> Shown:
+        """As the filesystem's; before `set_meta`, which may take the permission to write away."""
 
     def set_meta(self, mode: int, mtime_ns: int) -> None: ...
 
@@ -181,6 +188,12 @@ class Filesystem(Protocol):
     def set_mtime(self, path: Path, mtime_ns: int) -> None:
         """Set the modification time, of a symlink itself too."""
 
+    def xattrs(self, path: Path) -> Shown:
+        """The extended attributes of a file or directory that are ours to sync, or why they cannot be told."""
+
+    def set_xattrs(self, path: Path, wanted: Xattrs) -> Shown:
+        """Make them these, and leave all others alone; returns what the disk then shows, if it did not take them all."""
+
     def sync(self, paths: Sequence[Path]) -> None:
         """Make these (temps by `temp_path`, files, directories) and their parent directories durable.
 
@@ -191,6 +204,11 @@ class Filesystem(Protocol):
 
     def close(self) -> None:
         """Give the root back; no operation may run or follow."""
+
+
+def lent_mode(mode: int, *, directory: bool) -> int:
+    """Setting extended attributes needs the permission to read and write: it is lent for that moment where it lacks."""
+    return mode | (0o700 if directory else 0o600)
 
 
 def temp_name(name: bytes) -> bytes:

@@ -140,6 +140,7 @@ def version_of(placed: Placed) -> Version:
     return Version(
         path=placed.path, dot=placed.dot, kind=placed.kind, vector=placed.vector, size=placed.fingerprint.size,
         mtime_ns=placed.fingerprint.mtime_ns, mode=placed.mode, target=placed.target, content=placed.content,
+        xattrs=placed.xattrs.agreed,
         hash=placed.hash,
     )  # fmt: skip
 

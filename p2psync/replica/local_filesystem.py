@@ -20,10 +20,11 @@ from types import TracebackType
 
 from p2psync.errors import FolderStopped
 from p2psync.index.paths import MARKER
-from p2psync.replica import linux, renaming
+from p2psync.index.xattrs import Xattrs
+from p2psync.planner.xattrs import Shown
+from p2psync.replica import linux, metadata, renaming
 from p2psync.replica.descent import LIST, TRAVERSE, Opened, OpenedParent, open_directory
 from p2psync.replica.filesystem import (
-    MODE_MASK,
     SYNCFS_FROM,
     Kind,
     NotRegularFile,
@@ -274,14 +275,17 @@ class LocalFilesystem:
     @translated
     def set_mode(self, path: Path, mode: int) -> None:
         with self._parent(path) as (parent, name):
-            flags = getattr(os, "O_PATH", _READ) | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(name, flags, dir_fd=parent)
-            try:
-                if stat_of(os.fstat(descriptor)).kind not in (Kind.FILE, Kind.DIRECTORY):
-                    raise NotRegularFile(f"{os.fsdecode(name)} has no permissions to set")
-                _change_mode(descriptor, mode & MODE_MASK)
-            finally:
-                os.close(descriptor)
+            metadata.set_mode(parent, name, mode)
+
+    @translated
+    def xattrs(self, path: Path) -> Shown:
+        with self._parent(path) as (parent, name):
+            return metadata.read_xattrs(parent, name)
+
+    @translated
+    def set_xattrs(self, path: Path, wanted: Xattrs) -> Shown:
+        with self._parent(path) as (parent, name):
+            return metadata.set_xattrs(parent, name, wanted)
 
     @translated
     def set_mtime(self, path: Path, mtime_ns: int) -> None:
@@ -367,16 +371,6 @@ def _regular(descriptor: int, name: bytes, links: int | None) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _change_mode(descriptor: int, mode: int) -> None:
-    """chmod through a descriptor that may be O_PATH, for which fchmod says EBADF and /proc is the way."""
-    try:
-        os.fchmod(descriptor, mode)
-    except OSError as error:
-        if error.errno != errno.EBADF:
-            raise
-        os.chmod(f"/proc/self/fd/{descriptor}", mode)
 
 
 def _fsync(descriptor: int) -> None:

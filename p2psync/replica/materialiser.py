@@ -29,6 +29,7 @@ from p2psync.replica.moving import Sources
 from p2psync.replica.plans import Plan, as_placed
 from p2psync.replica.scanner import fingerprint_of
 from p2psync.replica.standing import Booked, Standing
+from p2psync.replica.xattrs import held_of, is_unseen, set_in_place, set_on_new_directory
 
 _NEW_DIRECTORY_MODE = 0o755
 """For a parent whose own record has not been applied yet."""
@@ -113,7 +114,7 @@ class Materialiser:
                 if held is not None and (held.kind, held.dot, held.vector) == (Kind.DIRECTORY, row.dot, {}):
                     self._context.filesystem.set_mode(path, row.mode)
                     self._unsynced.add(path)
-                    self._context.catalog.placed.put(row)
+                    self._context.catalog.placed.put(replace(row, xattrs=held.xattrs))
                     self._context.catalog.versions.check_need(path)
         self._restricted = []
         self._sync([])
@@ -177,6 +178,7 @@ class Materialiser:
         return Placed(
             path=plan.path, dot=wanted.dot, hash=RecordHash(version.hash), kind=version.kind, vector=wanted.vector,
             fingerprint=seen, mode=version.mode, target=version.target, content=version.content,
+            xattrs=plan.xattrs,
         )  # fmt: skip
 
     def _carry_out(self, plan: Plan, group: _Group) -> bool:
@@ -200,6 +202,8 @@ class Materialiser:
             context.dirty.add(plan.path[:-1])
             return False
         row = self._row(plan, seen)
+        if row is not None and is_unseen(context, row):
+            context.dirty.add(plan.path[:-1])
         if row is None:
             context.catalog.placed.forget(plan.path)
             context.catalog.versions.note_need(plan.path, wanted, row)
@@ -277,12 +281,18 @@ class Materialiser:
                 return None
             self._keep(plan, base, filesystem.place_new)
         filesystem.make_directory(plan.path, plan.version.mode | 0o700)
+        plan.xattrs = set_on_new_directory(self._context, plan.path, plan.xattrs)
         stat = filesystem.stat(plan.path)
         return None if stat is None else Fingerprint(stat.dev, stat.inode, 0, 0, 0)
 
     def _set_meta(self, plan: Plan) -> Fingerprint | None:
         assert plan.version is not None
         filesystem = self._context.filesystem
+        before = held_of(plan.base, plan.version.kind)
+        xattrs = set_in_place(self._context, plan.path, before, plan.xattrs)
+        if xattrs is None:
+            return None
+        plan.xattrs = xattrs
         if plan.version.kind is Kind.FILE:
             filesystem.set_mode(plan.path, plan.version.mode)
         if plan.version.kind is Kind.DIRECTORY:

@@ -18,6 +18,7 @@ from p2psync.index.paths import Path
 from p2psync.index.records import CHUNK_ROW, InlineChunk, encode_inline, iterate_chunks
 from p2psync.index.text_merging import common_ancestor, may_merge, merge_text
 from p2psync.index.versions import Content, Dot, Vector, Version
+from p2psync.index.xattrs import merged as merged_xattrs
 from p2psync.limits import CHUNK_LIST_INLINE, INLINE_MAX
 from p2psync.replica import bases
 from p2psync.replica.context import Context
@@ -108,7 +109,7 @@ class Merging:
             writer = EntryWriter(context)
             merged = replace(
                 winner, mtime_ns=max(winner.mtime_ns, loser.mtime_ns), mode=_mode(base, winner, loser),
-                replaces=winner.hash, origin=None,
+                xattrs=merged_xattrs(base.xattrs, winner.xattrs, loser.xattrs), replaces=winner.hash, origin=None,
             )  # fmt: skip
             add_merged(context, writer, merged, text, [wanted.vector, *vectors_of(versions.lost_with(path, [loser]))])
             writer.flush()

@@ -18,6 +18,7 @@ from p2psync.index.versions import Kind
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Kind as DiskKind
 from p2psync.replica.publisher import Committed, Unit, adopt, commit, still_holds
+from p2psync.replica.xattrs import as_shown
 
 REVERTED: Path = (MARKER, b"reverted")
 
@@ -62,8 +63,9 @@ def _revert_one(context: Context, noted: Noted, aside: _Aside) -> bool:
     stat, row = filesystem.stat(path), catalog.placed.get(path)
     directory = stat is not None and stat.kind is DiskKind.DIRECTORY
     if stat is not None and directory and row is not None and row.kind is Kind.DIRECTORY:
-        # With an empty vector the path is queued until the mode is the folder's again.
-        catalog.placed.put(replace(row, mode=stat.mode & 0o777, vector={}))
+        # With an empty vector the path is queued until mode and extended attributes are the folder's again.
+        xattrs = as_shown(context, path, row.xattrs)
+        catalog.placed.put(replace(row, mode=stat.mode & 0o777, vector={}, xattrs=xattrs))
     else:
         if directory:
             try:

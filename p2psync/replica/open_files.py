@@ -10,8 +10,11 @@ import errno
 import os
 from collections.abc import Iterator
 
+from p2psync.index.xattrs import Xattrs
+from p2psync.planner.xattrs import Shown
 from p2psync.replica import linux
 from p2psync.replica.filesystem import MODE_MASK, Stat, not_durable, stat_of, translated
+from p2psync.replica.xattr_calls import read_set, write_set
 
 _HOLE_BLOCK = 16 * 1024
 """Runs of zeros shorter than this are written: more holes would cost more than the room they save."""
@@ -47,6 +50,10 @@ class LocalOpenFile:
             return os.lseek(self._descriptor, offset, os.SEEK_DATA)
         except OSError as error:
             return os.fstat(self._descriptor).st_size if error.errno == errno.ENXIO else offset
+
+    @translated
+    def xattrs(self) -> Shown:
+        return read_set(self._descriptor)
 
 
 class LocalTempFile:
@@ -92,6 +99,10 @@ class LocalTempFile:
     @translated
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
+
+    @translated
+    def set_xattrs(self, wanted: Xattrs) -> Shown:
+        return write_set(self._descriptor, wanted)
 
     @translated
     def set_meta(self, mode: int, mtime_ns: int) -> None:

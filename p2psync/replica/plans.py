@@ -13,9 +13,11 @@ from p2psync.catalog.versions import Wanted
 from p2psync.index.paths import Path
 from p2psync.index.versions import Dot, Kind, Version
 from p2psync.planner.steps import Step, decide_step
+from p2psync.planner.xattrs import NOTHING_HELD, HeldXattrs
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Stat
 from p2psync.replica.scanner import KINDS, fingerprint_of
+from p2psync.replica.xattrs import planned
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class Plan:
     """Its content, if it is small and came here: it is wanted once more when the file is placed."""
     source: Placed | None = None
     """For a rename: the placed file that can simply be moved here."""
+    xattrs: HeldXattrs = NOTHING_HELD
+    """What its row will say of its extended attributes; what is carried out may find that less was possible."""
 
     @property
     def dot(self) -> Dot | None:
@@ -59,6 +63,7 @@ class Sight:
             self.placed |= catalog.placed.get_all(origins)
             self.wanted |= catalog.versions.wanted_all(origins)
         self._stats = self._filesystem.stats([*paths, *origins])
+        self.context = context
 
     def wants_directory(self, path: Path) -> bool:
         wanted = self.wanted.get(path)
@@ -71,7 +76,7 @@ class Sight:
 def plan_path(sight: Sight, path: Path) -> Plan:
     """Decide the step for a queued path."""
     wanted, base, version = sight.wanted.get(path), sight.placed.get(path), sight.versions.get(path)
-    stat = sight.stat(path)
+    context, stat = sight.context, sight.stat(path)
     live = wanted is not None and wanted.kind is not Kind.DELETED
     step = decide_step(
         wanted=wanted.kind if wanted is not None else None,
@@ -79,9 +84,10 @@ def plan_path(sight: Sight, path: Path) -> Plan:
         disk=KINDS.get(stat.kind, Kind.FILE) if stat is not None else None,
         as_placed=stat is not None and base is not None and as_placed(base, stat),
         same_content=live and base is not None and version is not None and base.same_state(version),
-        same_meta=base is not None and version is not None and _same_meta(base, version),
+        same_meta=base is not None and version is not None and _same_meta(context, base, version),
     )
-    return Plan(path=path, step=step, wanted=wanted, version=version, base=base)
+    xattrs = planned(context, base, version, in_place=step in (Step.META, Step.RECORD))
+    return Plan(path=path, step=step, wanted=wanted, version=version, base=base, xattrs=xattrs)
 
 
 def as_placed(base: Placed, stat: Stat) -> bool:
@@ -91,7 +97,9 @@ def as_placed(base: Placed, stat: Stat) -> bool:
     return base.kind is Kind.DIRECTORY or base.fingerprint == fingerprint_of(stat)
 
 
-def _same_meta(base: Placed, version: Version) -> bool:
+def _same_meta(context: Context, base: Placed, version: Version) -> bool:
     if base.kind is Kind.SYMLINK:
         return True
+    if context.shape.xattrs and not base.xattrs.has(version.xattrs):
+        return False
     return base.mode == version.mode and (base.kind is Kind.DIRECTORY or base.fingerprint.mtime_ns == version.mtime_ns)

@@ -25,10 +25,13 @@ from p2psync.index.records import (
     record_hash,
 )
 from p2psync.index.versions import NO_CONTENT, Content, Dot, Kind, Origin, Vector, Version, join_vectors
-from p2psync.limits import CHUNK_LIST_INLINE, ENTRY_BODY_MAX, INLINE_MAX
+from p2psync.index.xattrs import Xattrs
+from p2psync.limits import CHUNK_LIST_INLINE, ENTRY_BODY_MAX, INLINE_MAX, XATTRS_MAX
+from p2psync.planner.xattrs import NOTHING_HELD, HeldXattrs, Look
 from p2psync.replica.chunk_lists import content_of, file_rows
 from p2psync.replica.context import Context
 from p2psync.replica.standing import Standing
+from p2psync.replica.xattrs import take_over
 from p2psync.vault.entry import seal_entry
 
 _RECORDS_ROOM = ENTRY_BODY_MAX - 96 * 1024
@@ -60,6 +63,8 @@ class LocalChange:
     rows: bytes = b""
     inline: Plaintext | None = None
     origin: Placed | None = None
+    xattrs: HeldXattrs = NOTHING_HELD
+    """What is known of its extended attributes once this is published."""
 
 
 Unit = tuple[LocalChange, ...]
@@ -128,10 +133,14 @@ def room_of(context: Context, change: LocalChange, wanted: Wanted | None, inline
     one = 2 * sum(len(name) + 4 for name in change.path) + vector * _VECTOR_ROW + _RECORD_FIELDS
     rows = min(len(change.rows), CHUNK_LIST_INLINE * CHUNK_ROW)
     kept = sum(
-        len(loser.content.chunks) + len(loser.vector) * _VECTOR_ROW + one
+        len(loser.content.chunks) + _xattrs_room(loser.xattrs) + len(loser.vector) * _VECTOR_ROW + one
         for loser in _losers_kept(context, change, wanted)
     )
-    return 2 * (one + rows) + kept + (len(change.inline or b"") if inline else 0)
+    return 2 * (one + rows + _xattrs_room(change.xattrs.agreed)) + kept + (len(change.inline or b"") if inline else 0)
+
+
+def _xattrs_room(xattrs: Xattrs) -> int:
+    return XATTRS_MAX if xattrs else 0
 
 
 def still_holds(context: Context, change: LocalChange, held: Placed | None) -> bool:
@@ -142,8 +151,8 @@ def still_holds(context: Context, change: LocalChange, held: Placed | None) -> b
         return False
     if change.base is None:
         return held is None
-    return held is not None and (held.dot, held.vector, held.fingerprint) == (
-        change.base.dot, change.base.vector, change.base.fingerprint,
+    return held is not None and (held.dot, held.vector, held.fingerprint, held.xattrs) == (
+        change.base.dot, change.base.vector, change.base.fingerprint, change.base.xattrs,
     )  # fmt: skip
 
 
@@ -185,14 +194,19 @@ def adopt(context: Context, change: LocalChange, wanted: Wanted | None) -> bool:
     same_meta = version.mode == change.mode and (
         change.kind is not Kind.FILE or version.mtime_ns == change.fingerprint.mtime_ns
     )
-    if not same_meta and change.base is not None and change.base.live:
+    live = change.base is not None and change.base.live
+    xattrs = take_over(context, change.xattrs, version, live=live)
+    if xattrs is None or (not same_meta and live):
         return False
     # With an empty vector the path stays queued until mode and time are the folder's too.
     vector = wanted.vector if same_meta or change.kind is Kind.SYMLINK else {}
+    if change.xattrs.known and xattrs.look is Look.UNSEEN:
+        vector = wanted.vector  # it says more than the folder: that is published next, with all it is here
+        context.dirty.add(change.path[:-1])
     context.catalog.placed.put(
         Placed(
             path=change.path, dot=wanted.dot, hash=version.hash, kind=change.kind, vector=vector,
-            fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
+            fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content, xattrs=xattrs,
         ),
         change.rows,
     )  # fmt: skip
@@ -348,6 +362,7 @@ class EntryWriter:
                 placed = Placed(
                     path=version.path, dot=version.dot, hash=version.hash, kind=version.kind, vector=version.vector,
                     fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
+                    xattrs=change.xattrs,
                 )  # fmt: skip
                 (new if change.base is None else changed).append((placed, change.rows))
         catalog.placed.put_all(changed)
@@ -377,6 +392,6 @@ def _version_of(
         vector={**join_vectors(seen), dot.feed: dot.seq},
         size=change.fingerprint.size if change.kind is Kind.FILE else 0,
         mtime_ns=change.fingerprint.mtime_ns if change.kind is not Kind.DIRECTORY else 0,
-        mode=change.mode, target=change.target, content=content,
+        mode=change.mode, target=change.target, content=content, xattrs=change.xattrs.agreed,
         replaces=RecordHash(base.hash) if base is not None else None, origin=came_from,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from p2psync.crypto.hashing import keyed_hash
 from p2psync.errors import P2psyncError
 from p2psync.ids import Plaintext
 from p2psync.limits import CHUNK_MAX
+from p2psync.planner.xattrs import Look, Shown
 from p2psync.replica.filesystem import Filesystem, OpenFile, Path, Stat
 
 CHUNK_ENTRY = 36
@@ -53,6 +54,8 @@ class Content:
     parameters: Parameters
     chunks: bytes
     inline: Plaintext | None = field(repr=False)
+    xattrs: Shown = Look.UNSEEN
+    """Its extended attributes, if they were asked for."""
 
 
 def _never() -> bool:
@@ -68,12 +71,13 @@ def read_content(
     inline_limit: int,
     should_stop: Callable[[], bool] = _never,
     holes_before_ns: int = 0,
+    xattrs: bool = False,
 ) -> Content:
     """Read a regular file once; blocks, so call it in a worker thread. Memory is bounded whatever the size.
 
     `chunk_key` (32 bytes) and `seed` (64 bits) are the folder's. `should_stop` is asked about every 2 MiB. Holes are not
     read in a file whose change time is before `holes_before_ns`: while data is on its way to the disk, not every
-    filesystem tells holes from it reliably (OpenZFS issue 15526).
+    filesystem tells holes from it reliably (OpenZFS issue 15526). `xattrs`: look at its extended attributes as well.
     Raises ChangedWhileRead, ReadStopped, NotRegularFile, and what `Filesystem` raises.
     """
     with filesystem.open_file(path) as file:
@@ -88,9 +92,10 @@ def read_content(
             chunker = Chunker(parameters, seed)
             holes = _Holes(file, before.size, chunker, chunk_key) if before.ctime_ns < holes_before_ns else None
             chunks = _read_large(file, before.size, path, chunker, chunk_key, should_stop, holes)
+        shown = file.xattrs() if xattrs else Look.UNSEEN
         if file.stat().fingerprint != before.fingerprint:
             raise _changed(path)
-    return Content(before, parameters, chunks, inline)
+    return Content(before, parameters, chunks, inline, shown)
 
 
 def describe_whole(data: bytes, chunk_key: bytes, seed: int) -> tuple[Parameters, bytes]:

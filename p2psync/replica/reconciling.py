@@ -16,6 +16,7 @@ from p2psync.errors import P2psyncError
 from p2psync.index.paths import Path, is_internal
 from p2psync.index.versions import Kind, Version
 from p2psync.limits import INLINE_MAX
+from p2psync.planner.xattrs import HeldXattrs
 from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Stat
@@ -57,6 +58,7 @@ def _still_true(context: Context, row: Placed) -> Placed | None:
             return row if stat is None else None
         if stat is None or KINDS.get(stat.kind) is not row.kind or row.fingerprint == NOTHING:
             return None
+        row = replace(row, xattrs=row.xattrs.unseen())
         if row.kind is Kind.DIRECTORY:
             seen = replace(row.fingerprint, dev=stat.dev, inode=stat.inode)
             return _as_found(row, replace(row, fingerprint=seen), stat)
@@ -143,6 +145,7 @@ def _placed_as(version: Version, stat: Stat) -> Placed:
     return Placed(
         path=version.path, dot=version.dot, hash=version.hash, kind=version.kind, vector=version.vector,
         fingerprint=fingerprint_of(stat), mode=stat.mode & 0o777, target=version.target, content=version.content,
+        xattrs=HeldXattrs(version.xattrs),
     )  # fmt: skip
 
 

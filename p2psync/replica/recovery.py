@@ -15,9 +15,10 @@ from p2psync.catalog.rows import Placed
 from p2psync.index.paths import Path
 from p2psync.index.versions import Dot, Kind
 from p2psync.replica.context import Context
-from p2psync.replica.filesystem import Stat
+from p2psync.replica.filesystem import Stat, lent_mode
 from p2psync.replica.keeping import VERSIONS, adopt_kept, keep_displaced
 from p2psync.replica.scanner import KINDS, fingerprint_of
+from p2psync.replica.xattrs import settled_xattrs
 
 
 def recover(context: Context) -> int:
@@ -63,9 +64,9 @@ def _settle(context: Context, intent: Intent) -> None:
         filesystem.remove_temp(path)
     adopt_kept(context, intent.old, _dot(intent))
     if shows_new:
-        _settle_as(context, path, intent.new, stat)
+        _settle_as(context, path, intent.new, intent.old, stat)
     elif shows_old or _between(stat, intent):
-        _settle_as(context, path, intent.old, stat)
+        _settle_as(context, path, intent.old, intent.new, stat)
     elif stat is None and _changes_kind(intent):
         # The old had to go before the new could take the name. Nothing is placed now, so nobody deleted anything.
         context.catalog.placed.forget(path)
@@ -76,20 +77,21 @@ def _dot(intent: Intent) -> Dot | None:
     return intent.new.dot if intent.new is not None else None
 
 
-def _settle_as(context: Context, path: Path, row: Placed | None, stat: Stat | None) -> None:
-    """Write down that the disk holds what `row` says, as it looks now."""
+def _settle_as(context: Context, path: Path, row: Placed | None, other: Placed | None, stat: Stat | None) -> None:
+    """Write down that the disk holds what `row` says, as it looks now; `other` is the intent's other side."""
     placed = context.catalog.placed
     if row is None:
         if stat is None:
             placed.forget(path)
     elif stat is None or row.kind is Kind.DELETED:
         placed.put(row)
-    elif row.kind is Kind.DIRECTORY and stat.mode & 0o777 != row.mode:
-        placed.put(replace(row, mode=stat.mode & 0o777, vector={}))  # still has to lose the permission to write into it
     elif row.kind is Kind.DIRECTORY:
+        row = settled_xattrs(context, row, other, stat)
+        if stat.mode & 0o777 != row.mode:
+            row = replace(row, mode=stat.mode & 0o777, vector={})  # still has to lose the permission to write into it
         placed.put(row)
     else:
-        placed.put(replace(row, fingerprint=fingerprint_of(stat)))
+        placed.put(settled_xattrs(context, replace(row, fingerprint=fingerprint_of(stat)), other, stat))
     context.catalog.versions.check_need(path)
 
 
@@ -118,10 +120,12 @@ def _changes_kind(intent: Intent) -> bool:
 
 
 def _between(stat: Stat | None, intent: Intent) -> bool:
-    """Whether a change of mode and modification time was interrupted halfway."""
+    """Whether a change of mode, modification time and extended attributes was interrupted halfway."""
     old, new = intent.old, intent.new
     if stat is None or old is None or new is None or old.fingerprint.inode != new.fingerprint.inode:
         return False
-    modes, times = (old.mode, new.mode), (old.fingerprint.mtime_ns, new.fingerprint.mtime_ns)
+    modes: set[int] = {old.mode, new.mode}
+    times = (old.fingerprint.mtime_ns, new.fingerprint.mtime_ns)
     same = (stat.dev, stat.inode, stat.size) == (old.fingerprint.dev, old.fingerprint.inode, old.fingerprint.size)
+    modes |= {lent_mode(mode, directory=False) for mode in modes}
     return same and stat.mode & 0o777 in modes and stat.mtime_ns in times

@@ -48,6 +48,7 @@ from p2psync.replica.restoring import Restoring
 from p2psync.replica.scrubbing import Scrubbing
 from p2psync.replica.watcher import Skips, Watcher
 from p2psync.replica.watching import Watching
+from p2psync.replica.xattrs import flaws
 from p2psync.seams import Clock, Randomness, Workers
 from p2psync.session.peer_link import PeerLink
 from p2psync.store.interface import BlindStore
@@ -232,6 +233,7 @@ class Replica:
         problems = [
             (show(path), reason) for path, reason in (*catalog.placed.problems(), *list(context.refused.items()))
         ]
+        problems += flaws(context)
         if self._watching.limited is not None:
             troubles.append(("watcher", self._watching.limited))
         return FolderStatus(

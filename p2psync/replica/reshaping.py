@@ -34,6 +34,8 @@ class ShapeFigures:
     kept: int = 0
     """Archive: files others deleted."""
     ignore_patterns: int = 0
+    xattrs: bool = False
+    """Whether extended attributes are synced here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Reshaping:
             type=kind, differing=0 if kind.writes else needs,
             local_changes=0 if context.publishes else context.catalog.local_changes.count(),
             kept=context.catalog.versions.kept_files() if kind is FolderType.ARCHIVE else 0,
-            ignore_patterns=context.shape.rules,
+            ignore_patterns=context.shape.rules, xattrs=context.shape.xattrs,
         )  # fmt: skip
 
     def differences(self) -> list[tuple[str, str]]:
@@ -83,6 +85,23 @@ class Reshaping:
         def work() -> None:
             with self._context.tree:
                 self._context.shape.change_type(folder)
+
+        await self._context.workers.run(work)
+        self._go_on()
+
+    @property
+    def xattrs(self) -> bool:
+        """Whether extended attributes are synced here."""
+        return self._context.shape.xattrs
+
+    async def switch_xattrs(self, on: bool) -> None:
+        """Sync them from now on, or not; with `on` when they are already, what a disk refused is tried again."""
+        if not on and not self.xattrs:
+            return
+
+        def work() -> None:
+            with self._context.tree:
+                self._context.shape.switch_xattrs(on)
 
         await self._context.workers.run(work)
         self._go_on()

@@ -23,6 +23,7 @@ from p2psync.index.paths import Path, show
 from p2psync.index.records import RecordType, iterate_chunks
 from p2psync.index.versions import NO_CONTENT, Dot, Kind, Version
 from p2psync.planner.undoing import may_undo, state_before
+from p2psync.planner.xattrs import HeldXattrs
 from p2psync.replica.bases import local_chunk
 from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
@@ -199,7 +200,9 @@ class Restoring:
         if wanted is None or wanted.kind is not version.kind:
             return False
         now = versions.wanted_version(wanted)
-        return version.kind is Kind.DIRECTORY or (now.same_state(version) and now.mode == version.mode)
+        return version.kind is Kind.DIRECTORY or (
+            now.same_state(version) and (now.mode, now.xattrs) == (version.mode, version.xattrs)
+        )
 
     def _live(self, path: Path) -> bool:
         wanted = self._context.catalog.versions.wanted(path)
@@ -273,7 +276,7 @@ class Restoring:
                 row = Placed(
                     path=version.path, dot=version.dot, hash=version.hash, kind=version.kind, vector=version.vector,
                     fingerprint=Fingerprint(0, 0, version.size, version.mtime_ns, 0), mode=version.mode,
-                    content=version.content,
+                    content=version.content, xattrs=HeldXattrs(version.xattrs),
                 )  # fmt: skip
                 found.append((version, free_name(self._context, row), row))
         return found
@@ -309,6 +312,7 @@ class Restoring:
                     change = LocalChange(
                         path=wish.path, kind=version.kind, base=base, mode=version.mode, target=version.target,
                         fingerprint=Fingerprint(0, 0, version.size, version.mtime_ns, 0), rows=version.content.chunks,
+                        xattrs=HeldXattrs(version.xattrs),
                     )  # fmt: skip
                 seen = wanted.vector if overrule and wanted is not None else {}
                 writer.begin_unit(room_of(context, change, wanted, False) + 48 * len(seen))

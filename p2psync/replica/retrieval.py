@@ -79,6 +79,8 @@ class Retrieval:
             known.add(path[:depth])
         if version.kind is Kind.DIRECTORY:
             filesystem.make_directory(path, version.mode | 0o700)
+            if self._context.shape.xattrs and version.xattrs:
+                filesystem.set_xattrs(path, version.xattrs)
             target.done = True
             return
         filesystem.remove_temp(path)
@@ -139,6 +141,8 @@ class Retrieval:
         if version.kind is Kind.FILE:
             with self._filesystem.open_temp(path, False) as temp:
                 temp.truncate(version.size)
+                if self._context.shape.xattrs:
+                    temp.set_xattrs(version.xattrs)  # what this disk does not take stays in the folder's history
                 temp.set_meta(version.mode, version.mtime_ns)
                 temp.sync()
         self._filesystem.place_new(path)

@@ -9,14 +9,14 @@ are in `watching.py`. Source: formats, "On disk".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from p2psync.catalog.local_changes import LocalChange as Noted
 from p2psync.catalog.rows import NOTHING, Fingerprint, Outline, Placed
-from p2psync.errors import P2psyncError
 from p2psync.index.paths import Path, is_kept_apart, refuse_reason
 from p2psync.index.versions import Kind
 from p2psync.limits import INLINE_MAX, MTIME_MAX, SYMLINK_TARGET_MAX
+from p2psync.planner.xattrs import Look
 from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Kind as DiskKind
@@ -24,6 +24,7 @@ from p2psync.replica.filesystem import NotRegularFile, Stat, temp_target
 from p2psync.replica.leftovers import holds_only_ignored
 from p2psync.replica.publisher import LocalChange, Unit
 from p2psync.replica.reader import ChangedWhileRead, ReadStopped, read_content
+from p2psync.replica.xattrs import held_of, is_news, is_unseen, look_at_directory, look_at_file
 
 KINDS = {DiskKind.FILE: Kind.FILE, DiskKind.DIRECTORY: Kind.DIRECTORY, DiskKind.SYMLINK: Kind.SYMLINK}
 ROTTEN = (
@@ -62,6 +63,8 @@ class Prepared:
     """Changes ready to publish, and what could not be made ready."""
 
     units: list[Unit] = field(default_factory=list)
+    looks: list[LocalChange] = field(default_factory=list)
+    """What turned out equal, with other stamps or attributes never looked at before: nothing to publish."""
     unsettled: set[Path] = field(default_factory=set)
     """Directories of files that changed while they were read: look again soon."""
 
@@ -95,7 +98,12 @@ def _look_one(context: Context, directory: Path, found: Looked) -> None:
     on_the_way, kept = shape.verdict(directory).ignored, False
     for name, stat in entries:
         path, outline, reason = (*directory, name), known.pop(name, None), None
-        if outline is not None and _is_settled(outline, stat) and name not in problems and name not in noted:
+        if (
+            outline is not None
+            and _is_settled(outline, stat, shape.xattrs)
+            and name not in problems
+            and name not in noted
+        ):
             kept = kept or not shape.ignores(path, outline.kind)
             continue
         base = None if outline is None else outline.whole()
@@ -119,10 +127,12 @@ def _look_one(context: Context, directory: Path, found: Looked) -> None:
         placed.set_problem((*directory, name), None)
 
 
-def _is_settled(outline: Outline, stat: Stat) -> bool:
+def _is_settled(outline: Outline, stat: Stat, xattrs: bool) -> bool:
     """Whether an entry is a file or symlink as it was placed: it needs no further look. A directory always does."""
     same_kind = stat.kind is not DiskKind.DIRECTORY and outline.kind is KINDS.get(stat.kind)
-    return same_kind and outline.shows(stat.fingerprint)
+    if not same_kind or not outline.shows(stat.fingerprint):
+        return False
+    return not xattrs or outline.looked_at or outline.kind is Kind.SYMLINK
 
 
 def _missing(context: Context, left: Iterable[Outline], noted: dict[bytes, Noted]) -> Iterable[Placed]:
@@ -215,8 +225,10 @@ def _compare(context: Context, path: Path, stat: Stat, base: Placed | None, note
         if not same_kind and noted is None:
             found.appeared.append(path)
         unchanged = base is not None and same_kind and base.mode == stat.mode & 0o777
+        unchanged = unchanged and base is not None and not is_news(context, path, base)
     else:
         unchanged = base is not None and same_kind and base.fingerprint == fingerprint_of(stat)
+        unchanged = unchanged and base is not None and not is_unseen(context, base)
     if noted is not None and unchanged:
         context.catalog.local_changes.forget(path)
     if unchanged or (noted is not None and noted.seen == seen_of(stat)):
@@ -245,6 +257,8 @@ def prepare(context: Context, candidates: Iterable[Candidate], should_stop: Call
         else:
             if unit:
                 prepared.units.append(unit)
+    if prepared.looks:
+        _note_looks(context, prepared.looks)
     return prepared
 
 
@@ -254,8 +268,11 @@ def _prepare_one(
 ) -> Unit:  # fmt: skip
     path, stat, base = candidate.path, candidate.stat, candidate.base
     kind, mode = KINDS[stat.kind], stat.mode & 0o777
+    held = held_of(base, kind)
     if kind is Kind.DIRECTORY:
-        return (LocalChange(path=path, kind=kind, base=base, fingerprint=seen_of(stat), mode=mode),)
+        xattrs = look_at_directory(context, path, held)
+        change = LocalChange(path=path, kind=kind, base=base, fingerprint=seen_of(stat), mode=mode, xattrs=xattrs)
+        return _unless_equal(context, change, prepared)
     if kind is Kind.SYMLINK:
         target = context.filesystem.read_link(path)
         if len(target) > SYMLINK_TARGET_MAX:
@@ -266,38 +283,69 @@ def _prepare_one(
     renamed = _renamed_from(context, candidate, inodes)
     if renamed is not None:
         return renamed
+    if base is not None and base.kind is kind and base.fingerprint == fingerprint_of(stat):
+        rows = placed_rows(context, base)
+        if rows is not None:  # the content is known: only attributes that nobody has looked at brought it here
+            change = LocalChange(
+                path=path, kind=kind, base=base, fingerprint=_settled(context, base.fingerprint, path, prepared),
+                mode=mode, parameters=base.content.parameters, rows=rows,
+                xattrs=look_at_file(context, path, base.fingerprint, held),
+            )  # fmt: skip
+            return _unless_equal(context, change, prepared)
     generation = context.secrets.generation
     content = read_content(
         context.filesystem, path, chunk_key=generation.chunk_key, seed=generation.seed, inline_limit=INLINE_MAX,
         should_stop=should_stop, holes_before_ns=int((context.clock.now() - _HOLES_SETTLE_SECONDS) * 1e9),
+        xattrs=context.shape.xattrs,
     )  # fmt: skip
-    seen, mode = fingerprint_of(content.stat), content.stat.mode & 0o777
-    if 0 <= int(context.clock.now() * 1e9) - seen.ctime_ns < _TICK_NS:
-        seen = Fingerprint(seen.dev, seen.inode, seen.size, seen.mtime_ns, 0)
-        prepared.unsettled.add(path[:-1])
+    mode, seen = content.stat.mode & 0o777, _settled(context, fingerprint_of(content.stat), path, prepared)
     parameters = (content.parameters.minimum, content.parameters.average, content.parameters.maximum)
     change = LocalChange(
         path=path, kind=kind, base=base, fingerprint=seen, mode=mode, parameters=parameters, rows=content.chunks,
-        inline=content.inline,
+        inline=content.inline, xattrs=held.looked(content.xattrs) if context.shape.xattrs else held.unseen(),
     )  # fmt: skip
-    return () if _only_looks_changed(context, change) else (change,)
+    return _unless_equal(context, change, prepared)
 
 
-def _only_looks_changed(context: Context, change: LocalChange) -> bool:
-    """Same content, mode and mtime as placed: take the new inode or ctime over and publish nothing."""
+def _settled(context: Context, seen: Fingerprint, path: Path, prepared: Prepared) -> Fingerprint:
+    """The fingerprint; without its ctime, so that it is looked at again, when it was changed a moment ago."""
+    if not 0 <= int(context.clock.now() * 1e9) - seen.ctime_ns < _TICK_NS:
+        return seen
+    prepared.unsettled.add(path[:-1])
+    return Fingerprint(seen.dev, seen.inode, seen.size, seen.mtime_ns, 0)
+
+
+def _unless_equal(context: Context, change: LocalChange, prepared: Prepared) -> Unit:
+    """The change, unless content, mode, mtime and extended attributes are as placed: then there is nothing to publish."""
     base = change.base
-    if base is None or base.kind is not Kind.FILE:
-        return False
-    if (base.mode, base.fingerprint.mtime_ns) != (change.mode, change.fingerprint.mtime_ns):
-        return False
-    if placed_rows(context, base) != change.rows:
-        return False
-    with context.tree:
-        if context.catalog.placed.get(change.path) == base:
-            context.catalog.placed.refresh_fingerprint(change.path, change.fingerprint)
+    same = base is not None and base.kind is change.kind
+    same = same and base is not None and base.mode == change.mode
+    if base is not None and same and change.kind is Kind.FILE:
+        same = base.fingerprint.mtime_ns == change.fingerprint.mtime_ns and placed_rows(context, base) == change.rows
+    if base is None or not same:
+        return (change,)
+    if base.xattrs.agreed != change.xattrs.agreed:
+        # What was never looked at is no edit: it waits for a version that is on its way, rather than compete with it.
+        if not is_unseen(context, base) or context.catalog.versions.need_at(change.path) is None:
+            return (change,)
+        change = replace(change, xattrs=base.xattrs)
+    prepared.looks.append(change)
+    return ()
+
+
+def _note_looks(context: Context, looks: Iterable[LocalChange]) -> None:
+    """Take the new inode or ctime over, and what attributes were seen."""
+    placed = context.catalog.placed
+    with context.tree, context.catalog.transaction():
+        for change in looks:
+            base = change.base
+            if base is None or placed.get(change.path) != base:
+                continue
+            placed.refresh(change.path, change.fingerprint, change.xattrs)
+            if Look.OWED in (base.xattrs.look, change.xattrs.look):
+                context.catalog.versions.check_need(change.path)
             if not context.publishes:
                 context.catalog.local_changes.forget(change.path)
-    return True
 
 
 def placed_rows(context: Context, placed: Placed) -> bytes | None:
@@ -343,36 +391,7 @@ def _renamed_from(context: Context, candidate: Candidate, inodes: _SameInodes) -
         change = LocalChange(
             path=path, kind=Kind.FILE, base=base, fingerprint=seen, mode=stat.mode & 0o777,
             parameters=old.content.parameters, rows=rows, origin=old,
+            xattrs=look_at_file(context, path, seen, held_of(old, Kind.FILE)),
         )  # fmt: skip
         return (LocalChange(path=old.path, kind=Kind.DELETED, base=old), change)
     return None
-
-
-def deletions(context: Context, missing: Iterable[Placed]) -> list[Unit]:
-    """Tombstones for what is still missing, deepest first; whatever came back or moved on is left out."""
-    units: list[Unit] = []
-    for gone in sorted(missing, key=lambda placed: len(placed.path), reverse=True):
-        if _still_missing(context, gone):
-            units.append((LocalChange(path=gone.path, kind=Kind.DELETED, base=gone),))
-    return units
-
-
-def _still_missing(context: Context, gone: Placed) -> bool:
-    try:
-        if context.catalog.placed.get(gone.path) != gone or context.filesystem.stat(gone.path) is not None:
-            return False
-    except (OSError, P2psyncError):
-        return False  # what cannot be looked at is not known to be gone
-    return not _held_back(context, gone.path)
-
-
-def _held_back(context: Context, path: Path) -> bool:
-    """Whether a directory above is flagged: absence below it means nothing."""
-    return any(path[depth] in context.catalog.placed.problem_paths(path[:depth]) for depth in range(len(path) - 1))
-
-
-def missing_below(context: Context, gone: Placed) -> list[Placed]:
-    """A directory that is gone takes everything placed below it along."""
-    if gone.kind is not Kind.DIRECTORY:
-        return [gone]
-    return [gone, *context.catalog.placed.below(gone.path, limit=1 << 30)]

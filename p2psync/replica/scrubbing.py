@@ -215,7 +215,10 @@ class Scrubbing:
         stat = context.filesystem.stat(row.path)
         with context.catalog.transaction():
             if stat is not None and stat.size == row.fingerprint.size:
-                context.catalog.placed.refresh_fingerprint(row.path, fingerprint_of(stat))
+                # Of the attributes only those agreed came along: those on the disk are looked at as for the first time.
+                context.catalog.placed.refresh(row.path, fingerprint_of(stat), row.xattrs.unseen())
+                if context.shape.xattrs:
+                    self._changed(row)
             _clear(context, row.path)
 
     def _give_up(self, aside: Path) -> None:

@@ -1,6 +1,6 @@
-"""The shape of one replica: its type, which ignore patterns are in force, and when others take their place.
+"""The shape of one replica: its type, whether it syncs extended attributes, which ignore patterns are in force.
 
-It reads `.p2pignore.local` and `.p2pignore`, keeps the last good patterns in the catalog, and owns the rules for a change:
+It reads `.p2pignore.local` and `.p2pignore`, keeps the last good patterns in the catalog, and owns the rules for their change:
 - Patterns that are read anew ignore at once. What they no longer ignore stays ignored until the files have been still
   for a moment: an editor that replaces a file must not publish a tree for that moment.
 - A file that cannot be understood changes nothing: the last good patterns stay, and the folder says why.
@@ -33,7 +33,8 @@ from p2psync.replica.filesystem import Filesystem, Fingerprint, NotRegularFile
 SETTLE_SECONDS = 0.5
 """How long ignore files must be still before what they no longer ignore is synced."""
 TYPE = "type"
-"""Single values of the catalog: the folder's type here, and the last good patterns."""
+"""Single values of the catalog: the folder's type here, whether extended attributes are synced, the last good patterns."""
+XATTRS = "xattrs"
 _KEY = "ignores"
 _TROUBLE = "ignore files"
 
@@ -53,6 +54,8 @@ class Shape:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self.type = FolderType((catalog.get(TYPE) or b"sendreceive").decode())
+        self.xattrs = catalog.get(XATTRS) == b"on"
+        """Whether extended attributes are synced here."""
         self._active = _remembered(catalog)
         self._coming: Ignores | None = None
         self._reading = _Reading()
@@ -186,6 +189,17 @@ class Shape:
                 for path in self._catalog.versions.kept():
                     self._catalog.placed.forget(path)
             for path in self._catalog.versions.paths():
+                self._catalog.versions.check_need(path)
+
+    def switch_xattrs(self, on: bool) -> None:
+        """From now on look at extended attributes, or not any more. The caller holds the tree lock.
+
+        What was seen of them is forgotten: when next looked at, those agreed and those on the disk are united.
+        """
+        self.xattrs = on
+        with self._catalog.transaction():
+            self._catalog.set(XATTRS, b"on" if on else b"off")
+            for path in self._catalog.placed.forget_looks():
                 self._catalog.versions.check_need(path)
 
 

@@ -19,9 +19,10 @@ from p2psync.planner.ignoring import SHARED
 from p2psync.replica.bases import Fresh, remember
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.marker import check_marker
+from p2psync.replica.missing import deletions, missing_below
 from p2psync.replica.noting import publish_or_note
 from p2psync.replica.publisher import Committed
-from p2psync.replica.scanner import Candidate, Looked, deletions, look, missing_below, prepare
+from p2psync.replica.scanner import Candidate, Looked, look, prepare
 from p2psync.replica.watcher import Watcher
 
 SETTLE_SECONDS = 0.25

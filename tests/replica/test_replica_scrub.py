@@ -41,7 +41,9 @@ def rotten_on_disk(path: Path, catalog_file: Path, name: bytes, at: int = 1000) 
     after = path.stat()
     catalog = Catalog(catalog_file)
     seen = Fingerprint(after.st_dev, after.st_ino, after.st_size, after.st_mtime_ns, after.st_ctime_ns)
-    catalog.placed.refresh_fingerprint(split(name), seen)
+    row = catalog.placed.get(split(name))
+    assert row is not None
+    catalog.placed.refresh(row.path, seen, row.xattrs)
     catalog.close()
     return bytes(data)
 

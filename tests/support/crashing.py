@@ -11,7 +11,7 @@ from p2psync.replica.local_filesystem import LocalFilesystem
 CHANGES = frozenset(
     {
         "open_temp", "remove_temp", "make_temp_symlink", "place_new", "exchange", "exchange_back", "move", "move_to_temp",
-        "make_directory", "remove_directory", "remove_file", "set_mode", "set_mtime", "sync",
+        "make_directory", "remove_directory", "remove_file", "set_mode", "set_mtime", "set_xattrs", "sync",
     }
 )  # fmt: skip
 

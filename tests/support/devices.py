@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.keystore import Keystore, credentials_of
 from p2psync.ids import FolderId
 from p2psync.index.membership import Role, sign_newcomer
@@ -20,6 +21,7 @@ from p2psync.planner.shaping import FolderType
 from p2psync.replica.folder_status import FolderStatus
 from p2psync.replica.founding import adopt_folder, create_folder
 from p2psync.replica.replica import Replica, open_replica
+from p2psync.replica.shape import XATTRS
 from p2psync.seams import Clock, SystemClock, Workers
 from p2psync.store.interface import BlindStore
 
@@ -41,6 +43,8 @@ class Device:
     clock: Clock = field(default_factory=SystemClock)
     workers: Workers = field(default_factory=ThreadWorkers)
     type: FolderType = FolderType.SENDRECEIVE
+    xattrs: bool = False
+    """Whether it syncs extended attributes from its first scan on."""
 
     def __post_init__(self) -> None:
         self.root = self.home / "tree"
@@ -51,10 +55,18 @@ class Device:
         self.catalog = self.home / "catalog.db"
 
     def found(self) -> FolderId:
-        return create_folder(
+        folder = create_folder(
             root=self.root, catalog_path=self.catalog, keystore=self.keystore, device=self.keys,
             randomness=self.randomness, clock=self.clock, folder_type=self.type,
         )  # fmt: skip
+        self._begin_xattrs()
+        return folder
+
+    def _begin_xattrs(self) -> None:
+        if self.xattrs:
+            catalog = Catalog(self.catalog)
+            catalog.set(XATTRS, b"on")
+            catalog.close()
 
     async def admitted_by(self, admin: Replica, role: Role = Role.WRITER) -> None:
         newcomer = sign_newcomer(self.keys.identity, admin.folder, credentials_of(self.keys), role, ())
@@ -64,6 +76,7 @@ class Device:
             genesis=admin.genesis, secrets=admin.secrets, required=head, randomness=self.randomness, clock=self.clock,
             folder_type=self.type,
         )  # fmt: skip
+        self._begin_xattrs()
 
     @asynccontextmanager
     async def running(
@@ -110,6 +123,11 @@ def tree_of(root: Path) -> dict[str, tuple[str, bytes, int]]:
             else:
                 found[shown] = ("special", b"", 0)
     return found
+
+
+def xattrs_of(path: Path) -> dict[str, bytes]:
+    """The extended attributes of the user's namespace."""
+    return {name: os.getxattr(path, name) for name in os.listxattr(path) if name.startswith("user.")}
 
 
 async def converge(*replicas: Replica, seconds: float = 30) -> None:

@@ -100,10 +100,12 @@ def run(main: Callable[..., object], *arguments: object) -> object:  # type: ign
     return trio.run(main, *arguments, clock=trio.testing.MockClock(autojump_threshold=0))  # type: ignore[arg-type]
 
 
-def make_stage(directory: Path, prepare: Callable[[Device], None], change: Callable[[Device], None]) -> Stage:
+def make_stage(
+    directory: Path, prepare: Callable[[Device], None], change: Callable[[Device], None], *, xattrs: bool = False
+) -> Stage:
     """Both devices agree on what `prepare` makes; then `a` makes its change while `b` is off."""
     store = MemoryStore(clock=SystemClock())
-    a, b = (Device(directory / name, seed, workers=InlineWorkers()) for seed, name in enumerate("ab", 1))
+    a, b = (Device(directory / name, seed, workers=InlineWorkers(), xattrs=xattrs) for seed, name in enumerate("ab", 1))
     stage = Stage(a, b, store)
 
     async def build() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from p2psync.index.xattrs import Xattrs, sorted_xattrs
+from p2psync.planner.xattrs import Shown
 from p2psync.replica.filesystem import MODE_MASK, Kind, Path, Stat, translated
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ class Node:
     data: bytearray = field(default_factory=bytearray)
     target: bytes = b""
     entries: dict[bytes, int] = field(default_factory=dict)
+    xattrs: dict[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -34,7 +37,7 @@ class Change:
     apply: Callable[[Nodes], None]
     places: tuple[int, ...]
     what: str
-    """NAMES of directories, which a journal keeps in order; CONTENT of files; their mode and time (META)."""
+    """NAMES of directories, which a journal keeps in order; CONTENT of files; their mode, time and extended attributes (META)."""
     durable: bool = False
     doomed: bool = False
     """A sync of it has failed: readers go on seeing it, no later sync brings it to the disk, as on Linux."""
@@ -83,6 +86,13 @@ class SimulatedFile:
 
     def set_meta(self, mode: int, mtime_ns: int) -> None:
         self.disk.set_values(self.number, mode=mode & MODE_MASK, mtime=mtime_ns, ctime=self.disk.now())
+
+    def xattrs(self) -> Shown:
+        return sorted_xattrs(self._node.xattrs.items())
+
+    @translated
+    def set_xattrs(self, wanted: Xattrs) -> Shown:
+        return self.disk.set_xattrs_of(self.number, self.path, wanted)
 
     def sync(self) -> None:
         self.disk.sync([self.path])

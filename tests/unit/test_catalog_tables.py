@@ -67,7 +67,7 @@ def test_a_placed_row_comes_back_as_it_was_put(seen: Fingerprint, kind: Kind, ta
     catalog.placed.put(row)
     assert catalog.placed.get(row.path) == row
     assert decode_placed(encode_placed(row)) == row
-    catalog.placed.refresh_fingerprint(row.path, NOTHING)
+    catalog.placed.refresh(row.path, NOTHING, row.xattrs)
     assert catalog.placed.get(row.path) == replace(row, fingerprint=NOTHING)
     catalog.placed.forget(row.path)
     assert catalog.placed.get(row.path) is None

@@ -9,7 +9,7 @@ from p2psync.cli.main import main
 from p2psync.cli.shaping import ShapeScreen
 from p2psync.cli.showing import _shape
 
-ORDINARY = {"type": "sendreceive", "differing": 0, "local_changes": 0, "kept": 0, "ignore_patterns": 0}
+ORDINARY = {"type": "sendreceive", "differing": 0, "local_changes": 0, "kept": 0, "ignore_patterns": 0, "xattrs": False}
 
 
 def test_an_ordinary_folder_has_nothing_to_say_and_others_say_what_ends_a_difference() -> None:
@@ -17,6 +17,7 @@ def test_an_ordinary_folder_has_nothing_to_say_and_others_say_what_ends_a_differ
     assert _shape(ORDINARY | {"type": "sendonly", "differing": 2}) == (
         "sendonly, 2 paths differ from the folder (p2psync folder override publishes them)"
     )
+    assert _shape(ORDINARY | {"xattrs": True}) == "extended attributes synced"
     assert _shape(ORDINARY | {"local_changes": 3}) == "3 local changes (p2psync folder revert takes them back)"
     assert _shape(ORDINARY | {"kept": 1, "ignore_patterns": 4}) == "1 files kept that others deleted, 4 ignore patterns"
 
