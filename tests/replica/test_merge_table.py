@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import trio
 
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
-from tests.support.devices import Device, converge, idle, until
+from tests.support.devices import Device, converge, idle, until, xattrs_of
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +40,7 @@ class Cell:
     outcomes: list[Shown]
     """Any of these: which of two states has the higher record hash is not known beforehand."""
     mode: str = ""
-    """A path whose permissions are shown too, behind its content."""
+    """A path whose permissions and extended attributes are shown too, behind its content."""
 
 
 def either(name: str, one: str, other: str, **rest: str) -> list[Shown]:
@@ -50,6 +51,11 @@ def either(name: str, one: str, other: str, **rest: str) -> list[Shown]:
 CONFLICT = "two devices have edited f"
 """A `before` that leaves f and its conflict copy, which hold 1 and 2."""
 _COPY = "$(ls | grep sync-conflict)"
+
+
+def tag(value: int) -> str:
+    return f"{sys.executable} -c \"import os; os.setxattr('f', 'user.tag', b'{value}')\""
+
 
 CELLS: dict[str, Cell] = {
     "create / create": Cell("", "echo 1 > f", "echo 2 > f", either("f", "1", "2")),
@@ -68,6 +74,18 @@ CELLS: dict[str, Cell] = {
         "echo 0 > f", "chmod 600 f", "chmod 700 f", [{"f": "0 600"}, {"f": "0 700"}], mode="f"
     ),
     "mode / delete": Cell("echo 0 > f", "chmod 600 f", "rm f", [{"f": "0 600"}], mode="f"),
+    "extended attributes / extended attributes": Cell(
+        "echo 0 > f; chmod 600 f", tag(1), tag(2), [{"f": "0 600 tag=1"}, {"f": "0 600 tag=2"}], mode="f"
+    ),
+    "extended attributes / mode": Cell(
+        "echo 0 > f; chmod 600 f", tag(1), "chmod 700 f", [{"f": "0 600 tag=1"}, {"f": "0 700"}], mode="f"
+    ),
+    "extended attributes / edit": Cell(
+        "echo 0 > f; chmod 600 f", tag(1), "echo 1 > f", [{"f": "1 600 tag=1"}], mode="f"
+    ),
+    "extended attributes / delete": Cell(
+        "echo 0 > f; chmod 600 f", tag(1), "rm f", [{"f": "0 600 tag=1"}], mode="f"
+    ),
     "rename / rename to the same name": Cell("echo 0 > f", "mv f g", "mv f g", [{"g": "0"}]),
     "two files renamed to one name": Cell("echo 1 > e; echo 2 > f", "mv e g", "mv f g", either("g", "1", "2")),
     "rename / rename to different names": Cell("echo 0 > f", "mv f g", "mv f h", [{"g": "0", "h": "0"}]),
@@ -171,13 +189,16 @@ def shown(directory: Path, mode: str) -> Shown:
             found[name] = "/" if path.is_dir() else path.read_text().strip()
             if mode and name == mode:
                 found[name] += f" {path.stat().st_mode & 0o777:o}"
+                found[name] += "".join(f" {key[5:]}={value.decode()}" for key, value in xattrs_of(path).items())
     return found
 
 
 async def play(directory: Path, swapped: bool) -> list[dict[str, Shown]]:
     """What every device has of every cell in the end."""
     store = MemoryStore(clock=SystemClock())
-    a, b, late = (Device(directory / name, seed) for seed, name in enumerate(("a", "b", "late"), 1 + 3 * swapped))
+    a, b, late = (
+        Device(directory / name, seed, xattrs=True) for seed, name in enumerate(("a", "b", "late"), 1 + 3 * swapped)
+    )
     one, other = (b, a) if swapped else (a, b)
     a.found()
     async with AsyncExitStack() as running:
