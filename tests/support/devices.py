@@ -130,6 +130,13 @@ def xattrs_of(path: Path) -> dict[str, bytes]:
     return {name: os.getxattr(path, name) for name in os.listxattr(path) if name.startswith("user.")}
 
 
+def tagged_of(root: Path) -> dict[str, dict[str, bytes]]:
+    """name → extended attributes, of what has any."""
+    return {
+        name: found for name in tree_of(root) if not (root / name).is_symlink() and (found := xattrs_of(root / name))
+    }
+
+
 async def converge(*replicas: Replica, seconds: float = 30) -> None:
     """Wait until every replica is in sync with its store, twice over, since one's push is another's news."""
     with trio.fail_after(seconds):

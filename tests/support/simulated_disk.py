@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
-from p2psync.index.xattrs import Xattrs, sorted_xattrs
-from p2psync.planner.xattrs import Shown
 from p2psync.replica.filesystem import (
     MODE_MASK,
     SYNCFS_FROM,
@@ -31,13 +29,14 @@ from p2psync.replica.filesystem import (
 )
 from p2psync.replica.keeping import VERSIONS
 from tests.support.simulated_nodes import CONTENT, META, NAMES, Change, Node, Nodes, SimulatedFile, overwrite
+from tests.support.simulated_xattrs import SimulatedXattrs
 
 ROOT = 2
 DEVICE = 7
 
 
 @dataclass
-class SimulatedDisk:
+class SimulatedDisk(SimulatedXattrs):
     nodes: Nodes = field(default_factory=lambda: {ROOT: Node(Kind.DIRECTORY, 0o755, 0, 0)})
     before: Callable[[str, Path], None] = lambda operation, path: None
     """Called ahead of every change with the name of the operation and the path it is about."""
@@ -366,36 +365,6 @@ class SimulatedDisk:
     def set_mtime(self, path: Path, mtime_ns: int) -> None:
         self.before("set_mtime", path)
         self.set_values(self._number(path), mtime=mtime_ns, ctime=self.now())
-
-    def xattrs(self, path: Path) -> Shown:
-        return sorted_xattrs(self.nodes[self._number(path)].xattrs.items())
-
-    @translated
-    def set_xattrs(self, path: Path, wanted: Xattrs) -> Shown:
-        return self.set_xattrs_of(self._number(path), path, wanted)
-
-    def set_xattrs_of(self, number: int, path: Path, wanted: Xattrs) -> Shown:
-        """One after another, since a power cut may keep any of them."""
-        have, then = self.nodes[number].xattrs, dict(wanted)
-        for name in sorted(have.keys() | then.keys()):
-            if have.get(name) != then.get(name):
-                self.before("set_xattrs", path)
-                self._set_xattr(number, name, then.get(name))
-        return wanted
-
-    def _set_xattr(self, number: int, name: bytes, value: bytes | None) -> None:
-        now = self.now()
-
-        def apply(nodes: Nodes) -> None:
-            if number not in nodes:
-                return
-            nodes[number].ctime = now
-            if value is None:
-                nodes[number].xattrs.pop(name, None)
-            else:
-                nodes[number].xattrs[name] = value
-
-        self.do(apply, number, what=META)
 
     def set_values(self, number: int, **values: int) -> None:
         def apply(nodes: Nodes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,17 @@ def versions() -> dict[str, Version]:
     }  # fmt: skip
 
 
+def tagged_versions() -> dict[str, Version]:
+    """Versions with extended attributes; in no body, since those were fixed before there were any."""
+    known = versions()
+    return {
+        "file with extended attributes": replace(
+            known["file"], xattrs=((b"user.xdg.comment", b"a comment"), (b"user.xdg.tags", b"\xff\0"))
+        ),
+        "directory with an empty extended attribute": replace(known["directory"], xattrs=((b"user.a", b""),)),
+    }
+
+
 def records() -> Vectors:
     locations = PackLocations(
         PackName(material("pack name")), EPOCH.epoch, material("pack salt"), 4096, 0, material("pack row", 80)
@@ -218,6 +230,9 @@ def records() -> Vectors:
         name: {"record": _text(record), "record hash": record_hash(record).hex()} for name, record in data.items()
     }
     found["body"] = {"bytes": _text(encode_body(body()))}
+    for name, version in tagged_versions().items():
+        record = encode_version(version)
+        found[name] = {"record": _text(record), "record hash": record_hash(record).hex()}
     return found
 
 

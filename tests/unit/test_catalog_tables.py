@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path as FilePath
 
 import pytest
@@ -16,18 +18,32 @@ from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.intents import DELETE, WRITE, Intent
 from p2psync.catalog.keystore import FolderKeys, Keystore
 from p2psync.catalog.locations import CLAIMED, SEALED
-from p2psync.catalog.rows import NOTHING, Fingerprint, Placed, decode_placed, encode_placed
+from p2psync.catalog.rows import (
+    NOTHING,
+    PLACED_COLUMNS,
+    Fingerprint,
+    Placed,
+    decode_placed,
+    encode_placed,
+    placed_row,
+)
 from p2psync.crypto.signing import SigningKey
+from p2psync.encoding import encode
 from p2psync.errors import StorageError, UserError
 from p2psync.ids import ChunkId, EpochId, FeedId, FolderId, PackName, RecordHash
 from p2psync.index.paths import Path
 from p2psync.index.records import PackLocations
 from p2psync.index.versions import Content, Dot, Kind
+from p2psync.index.xattrs import sorted_xattrs
+from p2psync.planner.xattrs import HeldXattrs, Look
 from p2psync.seams import SystemRandomness
 from p2psync.vault.secrets import FolderSecrets
 from tests.support.vectors import EPOCH, FOLDER, GENERATION, material
 
 FEED = FeedId(b"\1" * 32)
+XATTRS = st.dictionaries(st.sampled_from([b"user.a", b"user.b"]), st.binary(max_size=5)).map(
+    lambda found: sorted_xattrs(found.items())
+)
 
 
 @pytest.fixture
@@ -60,10 +76,13 @@ def placed(path: Path, *chunks: ChunkId, inode: int = 1) -> Placed:
     ),
     st.sampled_from(Kind),
     st.none() | st.binary(max_size=9),
+    st.builds(HeldXattrs, XATTRS, st.none() | XATTRS, st.sampled_from(Look)),
 )  # fmt: skip
-def test_a_placed_row_comes_back_as_it_was_put(seen: Fingerprint, kind: Kind, target: bytes | None) -> None:
+def test_a_placed_row_comes_back_as_it_was_put(
+    seen: Fingerprint, kind: Kind, target: bytes | None, xattrs: HeldXattrs
+) -> None:
     catalog = Catalog(None)
-    row = replace(placed((b"d", b"\xff")), fingerprint=seen, kind=kind, target=target)
+    row = replace(placed((b"d", b"\xff")), fingerprint=seen, kind=kind, target=target, xattrs=xattrs)
     catalog.placed.put(row)
     assert catalog.placed.get(row.path) == row
     assert decode_placed(encode_placed(row)) == row
@@ -71,6 +90,34 @@ def test_a_placed_row_comes_back_as_it_was_put(seen: Fingerprint, kind: Kind, ta
     assert catalog.placed.get(row.path) == replace(row, fingerprint=NOTHING)
     catalog.placed.forget(row.path)
     assert catalog.placed.get(row.path) is None
+    catalog.close()
+
+
+def test_a_catalog_and_blobs_from_before_extended_attributes_are_read(tmp_path: FilePath) -> None:
+    row, scripts = placed((b"d", b"old"), chunk(1)), resources.files("p2psync.catalog.sql")
+    before = placed_row(row)[:16]
+    names = sorted(item.name for item in scripts.iterdir() if item.name.endswith(".sql"))[:7]
+    assert names[-1].startswith("0007")
+    connection = sqlite3.connect(tmp_path / "old.db")
+    for name in names:
+        connection.executescript((scripts / name).read_text())
+    marks, blob = ", ".join("?" * 16), encode([*before])
+    columns = PLACED_COLUMNS.partition(", xattrs")[0]
+    connection.execute(f"INSERT INTO placed ({columns}) VALUES ({marks})", before)
+    connection.execute(
+        "INSERT INTO intent (batch, operation, dir, name, old, new) VALUES (1, 'write', x'64', x'6f6c64', ?, ?)",
+        (blob, blob),
+    )
+    connection.execute("PRAGMA user_version = 7")
+    connection.commit()
+    connection.close()
+    catalog = Catalog(tmp_path / "old.db")
+    assert catalog.placed.get(row.path) == row == decode_placed(blob)
+    assert [(intent.old, intent.new) for intent in catalog.intents.all()] == [(row, row)]
+    assert catalog.placed.in_directory((b"d",))[b"old"].looked_at is False
+    catalog.placed.put(replace(row, xattrs=HeldXattrs(((b"user.a", b"1"),), None, Look.OWED)))
+    assert catalog.placed.forget_looks() == [row.path] and catalog.placed.forget_looks() == []
+    assert catalog.placed.get(row.path) == replace(row, xattrs=HeldXattrs(((b"user.a", b"1"),)))
     catalog.close()
 
 

@@ -28,7 +28,8 @@ from p2psync.index.records import (
     record_type,
 )
 from p2psync.index.versions import Content, Dot, Kind, Origin, Vector, Version
-from p2psync.limits import CHUNK_MAX, INLINE_MAX, MTIME_MAX, SEQ_MAX, VECTOR_MAX
+from p2psync.index.xattrs import is_synced, sorted_xattrs
+from p2psync.limits import CHUNK_MAX, INLINE_MAX, MTIME_MAX, SEQ_MAX, VECTOR_MAX, XATTRS_MAX
 
 AUTHOR = FeedId(b"\x07" * 32)
 DOT = Dot(AUTHOR, 9, 2)
@@ -44,6 +45,10 @@ ORIGINS = st.none() | st.builds(
     Origin, PATHS, st.builds(Dot, HASHES.map(FeedId), st.integers(1, SEQ_MAX), st.integers(0, 1000))
 )
 REPLACED = st.none() | HASHES.map(RecordHash)
+XATTRS = st.dictionaries(
+    st.binary(min_size=1, max_size=250).map(lambda name: b"user." + name).filter(is_synced),
+    st.binary(max_size=200), max_size=5,
+).map(lambda found: sorted_xattrs(found.items()))  # fmt: skip
 LISTS = st.lists(st.tuples(HASHES, st.integers(1, CHUNK_MAX)), max_size=5)
 
 
@@ -59,6 +64,7 @@ def versions(draw: st.DrawFn) -> Version:
     common |= {"mtime_ns": draw(st.integers(-MTIME_MAX, MTIME_MAX)), "mode": draw(st.integers(0, 0o777))}
     if kind is Kind.SYMLINK:
         return Version(**common, target=draw(st.binary(min_size=1, max_size=300).filter(lambda t: b"\0" not in t)))
+    common["xattrs"] = draw(XATTRS)
     if kind is Kind.DIRECTORY:
         return Version(**common)
     rows = draw(LISTS)
@@ -75,6 +81,7 @@ def test_a_version_reads_back_as_it_was_written(version: Version) -> None:
     read = decode_version(data, DOT)
     assert encode_version(read) == data and read.hash == record_hash(data)
     assert recall_version(data, DOT) == read
+    assert read.xattrs == version.xattrs
     assert read.vector == version.vector and read.content == version.content and read.origin == version.origin
     assert record_type(data) == (4 if version.kind is Kind.DELETED else 3)
 
@@ -192,6 +199,45 @@ def test_a_long_chunk_list_may_stand_for_any_file_its_rows_could_make() -> None:
 def test_meta_data_no_disk_should_get_is_refused(changes: dict[str, object]) -> None:
     """Properties 27 and 29: set-uid, set-gid and sticky bits, times that 64 bits do not hold."""
     refuse(**changes)
+
+
+def _most(size: int) -> list[list[bytes]]:
+    """One attribute whose set takes this many bytes: 1 for each array, 2 and 6 for the name, 3 for the value's header."""
+    return [[b"user.x", bytes(size - 13)]]
+
+
+@pytest.mark.parametrize(
+    "xattrs",
+    [
+        [], None, b"", [[]], [[b"user.a"]], [[b"user.a", b"", b""]], [[b"user.a", None]], [["user.a", b""]], [b"user.a", b""],
+        [[b"security.selinux", b"x"]], [[b"security.capability", b"x"]], [[b"trusted.a", b"x"]],
+        [[b"system.posix_acl_access", b"x"]], [[b"USER.a", b"x"]], [[b"user", b"x"]], [[b"user.", b"x"]], [[b"", b"x"]],
+        [[b"user.a\0", b"x"]], [[b"user." + b"n" * 251, b"x"]], [[b"user.b", b""], [b"user.a", b""]],
+        [[b"user.a", b"1"], [b"user.a", b"2"]], [[b"user.a", b""], [b"trusted.b", b""]], _most(XATTRS_MAX + 1),
+        [[b"user.overlay.redirect", b"/etc"]], [[b"user.containers.override_stat", b"0:0:104755"]],
+        [[b"user.rsync.%stat", b"104755 0,0 0:0"]], [[b"user.virtfs.mode", b"x"]], [[b"user.fuseoverlayfs.opaque", b"y"]],
+        [[b"user.%d" % number, b""] for number in range(10**5, 10**5 + 3000)],
+    ],
+)  # fmt: skip
+def test_extended_attributes_that_are_not_a_users_own_or_too_many_are_refused(xattrs: object) -> None:
+    """Property 27: hostile ones never even stand in a version; what the kernel or another program obeys least of all."""
+    refuse(xattrs=xattrs)
+
+
+def test_extended_attributes_are_taken_up_to_their_bounds_on_files_and_directories_only() -> None:
+    allowed = [
+        [[b"user.a", b""], [b"user.b", b"\0\xff"]], [[b"user." + b"n" * 250, b"x"]], [[b"user.\xff.\n", b"x"]],
+        [[b"user.overlay", b"x"]], [[b"user.rsync.other", b"x"]], _most(XATTRS_MAX),
+    ]  # fmt: skip
+    for xattrs in allowed:
+        assert decode_version(file_record(xattrs=xattrs), DOT).xattrs == tuple(map(tuple, xattrs))
+    other: dict[str, object] = {"size": 0, "chunks": b"", "xattrs": [[b"user.a", b""]]}
+    assert decode_version(file_record(kind=1, **other), DOT).xattrs == ((b"user.a", b""),)
+    assert decode_version(file_record(kind=2, target=b"x", size=0, chunks=b""), DOT).target == b"x"
+    with pytest.raises(PeerError, match="symlink"):
+        decode_version(file_record(kind=2, target=b"x", **other), DOT)
+    with pytest.raises(PeerError):
+        decode_version(encode([*decode(file_record(**other, kind=1), 1000), None]), DOT)
 
 
 @pytest.mark.parametrize(

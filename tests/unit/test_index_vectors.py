@@ -25,7 +25,7 @@ from p2psync.index.membership import (
     read_genesis,
 )
 from p2psync.index.records import decode_inline, decode_pack, decode_version, record_hash
-from p2psync.index.versions import Dot
+from p2psync.index.versions import Dot, Kind
 from p2psync.sealed import entry, envelope
 from p2psync.sealed.objects import check_object
 from p2psync.vault.device_keys import decode_device_keys
@@ -165,16 +165,20 @@ def test_the_add_admits_the_newcomer() -> None:
     assert membership.heads == (record_hash(data),)
 
 
-@pytest.mark.parametrize("name", vectors.versions())
+VERSIONS = vectors.versions() | vectors.tagged_versions()
+
+
+@pytest.mark.parametrize("name", VERSIONS)
 def test_versions_read_back(name: str) -> None:
     stored = vectors.load("records")[name]
-    made, data = vectors.versions()[name], to_bytes(stored["record"])
+    made, data = VERSIONS[name], to_bytes(stored["record"])
     read = decode_version(data, Dot(FeedId(FEED.public), 5, 1))
     assert read.hash.hex() == stored["record hash"] == blake3(lp("p2psync 1 record hash", data)).hexdigest()
     assert (read.path, read.kind, read.vector, read.size, read.mtime_ns, read.mode, read.target, read.content) == (
         made.path, made.kind, made.vector, made.size, made.mtime_ns, made.mode, made.target, made.content,
     )  # fmt: skip
-    assert (read.replaces, read.origin) == (made.replaces, made.origin)
+    assert (read.replaces, read.origin, read.xattrs) == (made.replaces, made.origin, made.xattrs)
+    assert len(unpack(data)) == {Kind.DELETED: 5}.get(made.kind, 15 if made.xattrs else 14)
 
 
 def test_other_records_and_the_body_read_back() -> None:
