@@ -22,9 +22,12 @@ settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if CI else "dev"))
 
-MAY_SKIP = [r"queue is too large to fill here", r"network namespaces cannot be made in this container"] + (
-    [r"needs root"] if os.geteuid() else []
-)
+MAY_SKIP = [
+    r"queue is too large to fill here",
+    r"network namespaces cannot be made in this container",
+    r"this disk takes large extended attributes",
+    r"^/dev/shm/.* keeps no extended attributes",
+] + ([r"needs root"] if os.geteuid() else [])
 """Reasons that are facts of the machine. With CI=true any other skip fails the run."""
 
 _MARK = "TEST_SESSION_MARK"

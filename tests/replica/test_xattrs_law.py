@@ -27,7 +27,7 @@ from tests.support.power import still_watcher
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("LAW_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("LAW_EXAMPLES", "6"))
 
 devices, paths = st.integers(0, DEVICES - 1), st.sampled_from(NAMES)
 steps = st.lists(
