@@ -108,18 +108,27 @@ class Materialiser:
 
     def finish(self) -> None:
         """Make the last group durable, clear its intents, and take write permission from directories that have none."""
-        for path, row in self._restricted:
+        restricted, self._restricted = self._restricted, []
+        for path, row in restricted:
             with self._context.tree:
-                held = self._context.catalog.placed.get(path)
-                if held is not None and (held.kind, held.dot, held.vector) == (Kind.DIRECTORY, row.dot, {}):
+                if self._is_to_be_restricted(row):
                     self._context.filesystem.set_mode(path, row.mode)
                     self._unsynced.add(path)
-                    self._context.catalog.placed.put(replace(row, xattrs=held.xattrs))
-                    self._context.catalog.versions.check_need(path)
-        self._restricted = []
         self._sync([])
         self._unsynced = set()
-        self._context.catalog.intents.clear(self._batch)
+        with self._context.tree, self._context.catalog.transaction():
+            for path, row in restricted:
+                # Not before the sync: its intent may be gone by now, and a mode that was lost would be the user's change.
+                if (held := self._is_to_be_restricted(row)) is not None:
+                    self._context.catalog.placed.put(replace(row, xattrs=held.xattrs))
+                    self._context.catalog.versions.check_need(path)
+            self._context.catalog.intents.clear(self._batch)
+
+    def _is_to_be_restricted(self, row: Placed) -> Placed | None:
+        """What the catalog says of a directory that is still as it was made; None when it is not."""
+        held = self._context.catalog.placed.get(row.path)
+        as_made = held is not None and (held.kind, held.dot, held.vector) == (Kind.DIRECTORY, row.dot, {})
+        return held if as_made else None
 
     def _temp_is_right(self, plan: Plan, temps: Mapping[Path, Stat | None]) -> bool:
         """A file has its temp (somebody may have removed the directory meanwhile), every other step has none.

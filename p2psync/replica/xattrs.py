@@ -119,13 +119,13 @@ def settled_xattrs(context: Context, row: Placed, other: Placed | None, stat: St
         return row
     disk = context.filesystem.xattrs(row.path)
     held = after_crash(row.xattrs, held_of(other, row.kind), disk)
-    seen = row.fingerprint
+    mode, seen = row.mode, row.fingerprint
     if row.kind is Kind.FILE:
-        if stat.mode & 0o777 != row.mode:
-            held = replace(held, look=Look.OWED)  # the permission that was lent is to be taken back
+        if stat.mode & 0o777 != row.mode:  # as when permission was lent: to be set again, with the rest
+            mode, held = stat.mode & 0o777, replace(held, look=Look.OWED)
         if not held.shows(disk):
             seen = replace(seen, ctime_ns=0)  # somebody else's change: the scanner is to look
-    return replace(row, xattrs=held, fingerprint=seen)
+    return replace(row, xattrs=held, mode=mode, fingerprint=seen)
 
 
 def as_shown(context: Context, path: Path, held: HeldXattrs) -> HeldXattrs:

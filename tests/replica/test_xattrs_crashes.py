@@ -24,8 +24,12 @@ def prepare(a: Device) -> None:
     a.write("file", b"old content")
     a.write("moved", b"moving " * 20_000)
     (a.root / "directory").mkdir()
-    for name in ("file", "moved", "directory"):
+    a.write("forbidden", b"not to be written")
+    (a.root / "locked").mkdir()
+    for name in ("file", "moved", "directory", "forbidden", "locked"):
         put(a, name, kept=b"kept", changed=b"old", removed=b"old")
+    (a.root / "forbidden").chmod(0o400)
+    (a.root / "locked").chmod(0o500)
 
 
 def _retag(a: Device, name: str) -> None:
@@ -66,6 +70,8 @@ def _replace_directory(a: Device) -> None:
 OPERATIONS: dict[str, Callable[[Device], object]] = {
     "file": lambda a: _retag(a, "file"),
     "directory": lambda a: _retag(a, "directory"),
+    "forbidden": lambda a: _retag(a, "forbidden"),
+    "locked": lambda a: _retag(a, "locked"),
     "edit": _edit,
     "mode": _mode,
     "move": _move,
@@ -73,7 +79,7 @@ OPERATIONS: dict[str, Callable[[Device], object]] = {
     "make": _make,
     "replace directory": _replace_directory,
 }
-IN_PLACE = {"file", "directory", "fresh"}
+IN_PLACE = {"file", "directory", "fresh", "forbidden", "locked"}
 
 
 def stage_of(directory: FilePath, operation: str) -> Stage:

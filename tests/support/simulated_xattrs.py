@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from p2psync.index.xattrs import Xattrs, sorted_xattrs
 from p2psync.planner.xattrs import Shown
-from p2psync.replica.filesystem import Path, Stat, translated
+from p2psync.replica.filesystem import Kind, Path, Stat, lent_mode, translated
 from p2psync.replica.keeping import VERSIONS
 from tests.support.simulated_nodes import META, Nodes
 
@@ -31,6 +31,9 @@ class SimulatedXattrs:
         raise NotImplementedError
 
     def make_all_durable(self) -> None:
+        raise NotImplementedError
+
+    def set_values(self, number: int, **values: int) -> None:
         raise NotImplementedError
 
     def _number(self, path: Path) -> int:
@@ -68,11 +71,18 @@ class SimulatedXattrs:
 
     def set_xattrs_of(self, number: int, path: Path, wanted: Xattrs) -> Shown:
         """One after another, since a power cut may keep any of them."""
-        have, then = self.nodes[number].xattrs, dict(wanted)
-        for name in sorted(have.keys() | then.keys()):
-            if have.get(name) != then.get(name):
+        node, then = self.nodes[number], dict(wanted)
+        mode, lent = node.mode, lent_mode(node.mode, directory=node.kind is Kind.DIRECTORY)
+        if lent != mode:
+            self.before("lend", path)
+            self.set_values(number, mode=lent, ctime=self.now())
+        for name in sorted(node.xattrs.keys() | then.keys()):
+            if node.xattrs.get(name) != then.get(name):
                 self.before("set_xattrs", path)
                 self._set_xattr(number, name, then.get(name))
+        if lent != mode:
+            self.before("take back", path)
+            self.set_values(number, mode=mode, ctime=self.now())
         return wanted
 
     def _set_xattr(self, number: int, name: bytes, value: bytes | None) -> None:
