@@ -72,9 +72,7 @@ class HeldXattrs:
         agreed = united(self.agreed, disk) if self.shown is None else followed(self.agreed, self.shown, disk)
         if not fits(agreed):
             return replace(self, look=Look.TOO_LARGE)
-        if disk == agreed:
-            return HeldXattrs(agreed, disk, Look.SEEN)
-        return HeldXattrs(agreed, disk, Look.REFUSED if self.look is Look.REFUSED else Look.OWED)
+        return HeldXattrs(agreed, disk, Look.SEEN if disk == agreed else Look.OWED)
 
     def has(self, agreed: Xattrs) -> bool:
         """Whether nothing is to be set, or may be, when this is agreed."""

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from p2psync.planner.shaping import FolderType
+from p2psync.planner.xattrs import Look, after_setting
 from p2psync.replica.local_filesystem import LocalFilesystem
+from p2psync.replica.publisher import LocalChange, commit
 from p2psync.replica.scanner import fingerprint_of
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
 from tests.support.devices import Device, converge, until, xattrs_of
+from tests.support.power import still_watcher
 from tests.support.tagging import devices, fetched, needs_xattrs, put, shown
 
 pytestmark = pytest.mark.slow
@@ -288,3 +291,48 @@ async def test_a_rotten_file_that_is_mended_keeps_them(home: Path) -> None:
         assert [found.left for found in scrubbed.found] == [None] and path.read_bytes() == good
         await converge(first, second)
         assert shown(a, "file") == shown(b, "file") == {"tag": b"kept"}
+
+
+async def test_what_was_read_before_the_catalog_moved_on_is_read_again(home: Path) -> None:
+    a = Device(home / "a", 1, xattrs=True)
+    a.found()
+    (a.root / "d").mkdir()
+    put(a, "d", tag=b"old")
+    async with a.running(MemoryStore(clock=SystemClock()), watcher=still_watcher) as replica:
+        await converge(replica)
+        context = replica._context
+        before = context.catalog.placed.get((b"d",))
+        assert before is not None and before.xattrs.look is Look.SEEN
+        now = after_setting(before.xattrs.agreed, ())  # as applying would note it meanwhile
+        context.catalog.placed.refresh(before.path, before.fingerprint, now)
+        change = LocalChange(
+            path=before.path, kind=before.kind, base=before, fingerprint=before.fingerprint, mode=before.mode,
+            xattrs=before.xattrs.looked(((b"user.tag", b"new"),)),
+        )  # fmt: skip
+        committed = commit(context, [(change,)])
+        assert (committed.stale, committed.versions) == (1, 0)
+
+
+async def test_what_a_user_set_on_a_directory_and_nobody_saw_yet_is_published_before_it_may_lose(home: Path) -> None:
+    store = MemoryStore(clock=SystemClock())
+    a, b = Device(home / "a", 1, xattrs=True), Device(home / "b", 2, xattrs=True)
+    a.found()
+    async with a.running(store) as first:
+        await b.admitted_by(first)
+        async with b.running(store, watcher=still_watcher) as second:
+            (a.root / "d").mkdir()
+            await converge(first, second)
+            put(b, "d", mine=b"1")  # and no scan sees it before the other one's change comes
+            put(a, "d", theirs=b"1")
+            await first.rescan()
+            theirs = (b"user.theirs", b"1")
+
+            def known() -> bool:
+                return any(theirs in version.xattrs for version in second._context.catalog.versions.frontier((b"d",)))
+
+            await until(second, lambda status: known() and status.state == "idle")
+            await converge(first, second)
+            past = [each.version for each in await second.past.history((b"d",), 100)]
+            published = {pair for version in past if version is not None for pair in version.xattrs}
+            assert {(b"user.mine", b"1"), theirs} <= published
+            assert shown(a, "d") == shown(b, "d") != {}
