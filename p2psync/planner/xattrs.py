@@ -78,6 +78,12 @@ class HeldXattrs:
         """Whether nothing is to be set, or may be, when this is agreed."""
         return not self.known or self.shown == agreed
 
+    def overriding(self) -> HeldXattrs:
+        """When what the disk shows is to be right; what it could never take, or nobody could look at, stays agreed."""
+        if self.shown is None or self.look not in (Look.SEEN, Look.OWED):
+            return self
+        return after_setting(self.shown, self.shown)
+
     def given(self, agreed: Xattrs) -> HeldXattrs:
         """When this is agreed from now on and, if the disk can take it, stands there."""
         return after_setting(agreed, agreed) if self.known else replace(self, agreed=agreed)

@@ -72,5 +72,5 @@ def _ours(context: Context, path: Path) -> LocalChange | None:
         return LocalChange(path=path, kind=Kind.DELETED, base=base)
     return LocalChange(
         path=path, kind=row.kind, base=base, fingerprint=seen, mode=row.mode, target=row.target,
-        parameters=row.content.parameters, rows=rows, xattrs=row.xattrs,
+        parameters=row.content.parameters, rows=rows, xattrs=row.xattrs.overriding(),
     )  # fmt: skip

@@ -42,7 +42,7 @@ _RECORD_FIELDS = 512
 _VECTOR_ROW = 48
 _CLAIMED_MODE = 0o755
 _KEPT_MAX = 12
-"""Conflict copies of one path published in one entry; each may carry 36 KiB of chunk list."""
+"""Conflict copies of one path published in one entry; each may carry 36 KiB of chunk list and 16 KiB of extended attributes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,14 +23,15 @@ def _switch(folder: SharedFolder, device: str, *options: str) -> bool:
 
 
 def test_they_travel_once_both_devices_ask_for_them(folder: SharedFolder) -> None:
-    source, target = folder.root("a") / "file", folder.root("b") / "file"
+    source, target = folder.root("a") / "d" / "file", folder.root("b") / "d" / "file"
+    source.parent.mkdir()
     source.write_text("content")
     os.setxattr(source, "user.xdg.comment", b"a comment")
     folder.share()
     folder.join()
     wait_until(target.exists, "the file comes")
     assert not _switch(folder, "a") and xattrs_of(target) == {}
-    assert _switch(folder, "a", "on", "--folder", str(source.parent)) and folder.status("b")["xattrs"] is False
+    assert _switch(folder, "a", "on", "--folder", str(folder.root("a"))) and folder.status("b")["xattrs"] is False
     shown = folder.machine.run("a", "status")
     assert "shape    extended attributes synced" in shown.stdout
     target.write_text("edited by the device that does not sync them")
@@ -40,4 +41,6 @@ def test_they_travel_once_both_devices_ask_for_them(folder: SharedFolder) -> Non
     assert _switch(folder, "b", "on")
     wait_until(lambda: xattrs_of(target) == COMMENT, "the comment comes")
     os.setxattr(target, "user.xdg.comment", b"another")
+    os.setxattr(target.parent, "user.xdg.tags", b"of a directory")
     wait_until(lambda: xattrs_of(source) == {"user.xdg.comment": b"another"}, "and goes back changed")
+    wait_until(lambda: xattrs_of(source.parent) == {"user.xdg.tags": b"of a directory"}, "a directory's too")

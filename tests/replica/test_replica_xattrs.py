@@ -336,3 +336,23 @@ async def test_what_a_user_set_on_a_directory_and_nobody_saw_yet_is_published_be
             published = {pair for version in past if version is not None for pair in version.xattrs}
             assert {(b"user.mine", b"1"), theirs} <= published
             assert shown(a, "d") == shown(b, "d") != {}
+
+
+async def test_a_send_only_folder_sets_none_and_override_makes_its_own_the_folders(home: Path) -> None:
+    store = MemoryStore(clock=SystemClock())
+    a, b = Device(home / "a", 1, xattrs=True), Device(home / "b", 2, xattrs=True, type=FolderType.SENDONLY)
+    a.found()
+    for device in (a, b):
+        device.write("file", b"the same content")
+    put(a, "file", tag=b"one")
+    async with a.running(store) as first:
+        await b.admitted_by(first)
+        await converge(first)
+        async with b.running(store) as second:
+            await converge(first, second)
+            assert shown(b, "file") == {} and (await second.status()).shape.differing == 1
+            heads = second._heads()
+            assert await second.reshaping.override() == 1
+            await converge(first, second)
+            assert shown(a, "file") == shown(b, "file") == {} and (await second.status()).shape.differing == 0
+            assert sum(second._heads().values()) == sum(heads.values()) + 1
