@@ -11,9 +11,10 @@ keeps the fingerprint should look again at a file whose change time is younger t
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from mmap import mmap
 
 from p2psync.chunking.chunker import Chunker, Parameters
 from p2psync.crypto.hashing import keyed_hash
@@ -31,8 +32,9 @@ _WINDOW = 2 * CHUNK_MAX
 _FILL = 2 * 1024 * 1024
 """Bytes read at a time: what was read is still in the processor's cache when it is cut and hashed."""
 
-_windows = threading.local()
-"""One window for each worker thread: fresh megabytes cost page faults, reused ones do not."""
+_windows: list[memoryview] = []
+"""Windows nobody reads through now: fresh megabytes cost page faults, reused ones do not. Not one for each worker thread:
+those take turns, and each would keep its own."""
 
 
 class ChangedWhileRead(P2psyncError):
@@ -91,7 +93,8 @@ def read_content(
         else:
             chunker = Chunker(parameters, seed)
             holes = _Holes(file, before.size, chunker, chunk_key) if before.ctime_ns < holes_before_ns else None
-            chunks = _read_large(file, before.size, path, chunker, chunk_key, should_stop, holes)
+            with _window(parameters.maximum) as window:
+                chunks = _read_large(file, before.size, path, window, chunker, chunk_key, should_stop, holes)
         shown = file.xattrs() if xattrs else Look.UNSEEN
         if file.stat().fingerprint != before.fingerprint:
             raise _changed(path)
@@ -124,11 +127,10 @@ def _cut_small(whole: bytes, parameters: Parameters, seed: int) -> list[int]:
 
 
 def _read_large(
-    file: OpenFile, size: int, path: Path, chunker: Chunker, chunk_key: bytes, should_stop: Callable[[], bool],
-    holes: _Holes | None,
+    file: OpenFile, size: int, path: Path, window: memoryview, chunker: Chunker, chunk_key: bytes,
+    should_stop: Callable[[], bool], holes: _Holes | None,
 ) -> bytes:  # fmt: skip
     """Chunk list of a file read through the window, where `start:end` is what is read and not yet cut."""
-    window = _window()
     maximum = chunker.parameters.maximum
     described: list[bytes] = []
     offset = start = end = 0
@@ -199,8 +201,19 @@ def _describe(data: bytes | memoryview, lengths: list[int], chunk_key: bytes) ->
     return b"".join(parts)
 
 
-def _window() -> memoryview:
-    window: memoryview | None = getattr(_windows, "view", None)
-    if window is None:
-        window = _windows.view = memoryview(bytearray(_WINDOW))
-    return window
+@contextmanager
+def _window(maximum: int) -> Iterator[memoryview]:
+    """A reading window for chunks of at most `maximum`: small ones leave most of its pages untouched."""
+    try:
+        whole = _windows.pop()
+    except IndexError:
+        whole = memoryview(mmap(-1, _WINDOW))
+    try:
+        yield whole[: max(2 * maximum, maximum + _FILL)]
+    finally:
+        _windows.append(whole)
+
+
+def give_back_windows() -> None:
+    """Nothing more is to be read for now: the memory of the windows is for others, such as whoever sends what was read."""
+    _windows.clear()

@@ -78,10 +78,10 @@ class FolderAnswers:
             return
         announce(context, result)
 
-    async def chunks(self, generation: int, wanted: Sequence[WantedChunk]) -> Ciphertext:
+    async def chunks(self, generation: int, wanted: Sequence[WantedChunk]) -> Sequence[Ciphertext]:
         return await self._context.workers.run(self._seal, generation, wanted)
 
-    def _seal(self, number: int, wanted: Sequence[WantedChunk]) -> Ciphertext:
+    def _seal(self, number: int, wanted: Sequence[WantedChunk]) -> list[Ciphertext]:
         context = self._context
         generation = context.secrets.generations.get(number)
         holders = context.catalog.placed.holders_of_all([each.chunk for each in wanted])

@@ -126,6 +126,7 @@ class Uploading:
                     skipped = True
                 else:
                     gone.append(number)
+                del plain  # not kept while the next is read
                 if writer.size >= PACK_TARGET:
                     full = True
                     break

@@ -22,6 +22,7 @@ from p2psync.replica.marker import check_marker
 from p2psync.replica.missing import deletions, missing_below
 from p2psync.replica.noting import publish_or_note
 from p2psync.replica.publisher import Committed
+from p2psync.replica.reader import give_back_windows
 from p2psync.replica.scanner import Candidate, Looked, look, prepare
 from p2psync.replica.watcher import Watcher
 
@@ -115,6 +116,7 @@ class Watching:
             directories, context.dirty = context.dirty, set()
             if not everything and not directories:
                 self.scanning = False
+                give_back_windows()
                 context.changed.notify()
                 await context.look_again.wait(seen)
                 continue

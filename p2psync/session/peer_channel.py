@@ -56,8 +56,8 @@ class FolderService(Protocol):
     async def take_entries(self, entries: Sequence[Ciphertext]) -> None:
         """Entries the other device has just written. What cannot be used is dropped: heads tell the truth later."""
 
-    async def chunks(self, generation: int, wanted: Sequence[WantedChunk]) -> Ciphertext:
-        """A sealed stream of those of the wanted chunks that are here now."""
+    async def chunks(self, generation: int, wanted: Sequence[WantedChunk]) -> Sequence[Ciphertext]:
+        """A sealed stream of those of the wanted chunks that are here now, as buffers one after another."""
 
 
 class PeerChannel:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from p2psync.errors import NotFound, PeerError
-from p2psync.ids import Ciphertext, IdentityKey
+from p2psync.ids import IdentityKey
 from p2psync.limits import MIB
 from p2psync.session.budget import Budget
 from p2psync.session.lanes import Lane
@@ -155,8 +155,8 @@ class PeerServing:
         async with body.received(self._incoming) as parts:
             wanted = decode_chunk_list(joined(parts))
         async with self._outgoing.hold(stream_size_max(each.length for each in wanted)):
-            stream: Ciphertext = await service.chunks(request.generation, wanted)
-            await self._send(request.request, Lane.BULK, [stream])
+            stream = await service.chunks(request.generation, wanted)
+            await self._send(request.request, Lane.BULK, stream)
         return None
 
     async def _send(self, number: int, lane: Lane, buffers: Sequence[bytes]) -> None:

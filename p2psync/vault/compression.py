@@ -37,15 +37,15 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return held
 
 
-def compress(plain: bytes | bytearray | memoryview) -> tuple[int, bytes]:
-    """Return (kind, payload): ZSTD with a smaller payload, or NONE with the bytes themselves."""
+def compress(plain: bytes | bytearray | memoryview) -> tuple[int, bytes | bytearray | memoryview]:
+    """Return (kind, payload): ZSTD with a smaller payload, or NONE with `plain` itself, not a copy."""
     view = memoryview(plain)
     if len(view) > _PROBE_FROM and not _promising(view):
-        return NONE, bytes(view)
+        return NONE, plain
     packed = _compressor().compress(view)
     if len(packed) < len(view) * _WORTHWHILE:
         return ZSTD, packed
-    return NONE, bytes(view)
+    return NONE, plain
 
 
 def _promising(view: memoryview) -> bool:

@@ -43,7 +43,7 @@ def seal_entry(
     least = outer.outer_overhead(seq, content + overhead) + overhead + content
     size = outer.padded_size(least)
     room = size - outer.outer_overhead(seq, size - 256) - overhead
-    inner = (bytes([kind]) + len(payload).to_bytes(4, "big") + payload).ljust(room, b"\0")
+    inner = b"".join((bytes([kind]), len(payload).to_bytes(4, "big"), payload)).ljust(room, b"\0")
     aad = _aad(folder, feed_key.public, seq, previous, secret.epoch)
     sealed = seal_message(secret.secret, domains.KEY_ENTRY, aad, inner, salt)
     return outer.build(feed_key, seq, previous, secret.epoch, Ciphertext(sealed))

@@ -62,7 +62,7 @@ class FrameSealer:
 
     def seal(self, index: int, chunk: ChunkId, plain: Plaintext | memoryview) -> bytes:
         kind, payload = compress(plain)
-        return self._sealer.seal(index, self._aad(chunk), bytes((kind,)) + payload)
+        return self._sealer.seal(index, self._aad(chunk), b"".join((bytes((kind,)), payload)))
 
     def open(
         self, index: int, chunk: ChunkId, sealed: bytes | memoryview, plain_size: int, generation: Generation
@@ -88,37 +88,41 @@ class PackWriter:
         self._folder, self._secret = folder, secret
         self._header = PackHeader(secret.epoch, salt)
         self._frames = FrameSealer(folder, secret, salt)
-        self._data = bytearray(self._header.encode())
+        self._parts: list[bytes] = [self._header.encode()]
+        """Joined once at the end: a buffer that grows leaves holes of megabytes behind in the heap."""
+        self._length = HEADER_BYTES
         self._rows = bytearray()
         self.count = 0
 
     @property
     def size(self) -> int:
         """Bytes of frames so far."""
-        return len(self._data) - HEADER_BYTES
+        return self._length - HEADER_BYTES
 
     def fits(self, plain_size: int) -> bool:
         """Whether a chunk of this size fits for certain, compressed or not."""
         tail = (self.count + 2) * ROW_BYTES + FRAME_OVERHEAD + FOOTER_BYTES + _TABLE_SLACK
-        total = len(self._data) + plain_size + FRAME_OVERHEAD + tail
+        total = self._length + plain_size + FRAME_OVERHEAD + tail
         return self.count < PACK_FRAMES_MAX and padme(total) <= PACK_MAX
 
     def add(self, chunk: ChunkId, plain: Plaintext | memoryview) -> None:
         sealed = self._frames.seal(self.count, chunk, plain)
-        self._data += sealed
+        self._parts.append(sealed)
+        self._length += len(sealed)
         self._rows += chunk + len(sealed).to_bytes(4, "big") + len(plain).to_bytes(4, "big")
         self.count += 1
 
     def finish(self) -> SealedPack:
         """Close the pack: pad, table, footer, name."""
-        frames_end = len(self._data)
+        frames_end = self._length
         table_room = -(-(len(self._rows) + TAG_BYTES) // PACK_TABLE_STEP) * PACK_TABLE_STEP
         base = frames_end + FRAME_OVERHEAD + table_room + FOOTER_BYTES
-        self._data += self._frames.seal_pad(self.count, padme(base) - base)
-        self._data += _seal_tail(
-            self._folder, self._secret, self._header, bytes(self._rows), table_room - TAG_BYTES, frames_end
+        self._parts.append(self._frames.seal_pad(self.count, padme(base) - base))
+        self._parts.append(
+            _seal_tail(self._folder, self._secret, self._header, bytes(self._rows), table_room - TAG_BYTES, frames_end)
         )
-        data = Ciphertext(bytes(self._data))
+        data = Ciphertext(b"".join(self._parts))
+        self._parts.clear()
         return SealedPack(PackName(content_hash(data)), self._secret.epoch, self._header.salt, data, bytes(self._rows))
 
 

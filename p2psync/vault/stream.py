@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from p2psync.ids import ChunkId, Ciphertext, FolderId, Plaintext
 from p2psync.vault.pack import FrameSealer
 from p2psync.vault.secrets import EpochSecret, FolderSecrets, Generation
-from p2psync.wire.peer_bodies import StreamParts, WantedChunk, join_stream
+from p2psync.wire.peer_bodies import StreamParts, WantedChunk, encode_stream
 
 
 def seal_stream(
@@ -21,15 +21,17 @@ def seal_stream(
     salt: bytes,
     wanted: Sequence[WantedChunk],
     read: Callable[[WantedChunk], Plaintext | None],
-) -> Ciphertext:
-    """Seal what `read` gives of the wanted chunks; `salt` is 32 fresh random bytes: never use one twice."""
+) -> list[Ciphertext]:
+    """Seal what `read` gives of the wanted chunks, as buffers one after another; `salt` is 32 fresh random bytes: never use
+    one twice."""
     sealer = FrameSealer(folder, secret, salt)
     frames = []
     for index, each in enumerate(wanted):
         plain = read(each)
         if plain is not None:
             frames.append((index, sealer.seal(index, each.chunk, plain)))
-    return join_stream(secret.epoch, salt, frames)
+        del plain  # not kept while the next is read
+    return encode_stream(secret.epoch, salt, frames)
 
 
 def open_stream(

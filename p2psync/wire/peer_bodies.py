@@ -97,11 +97,12 @@ class StreamParts:
     """False when the stream was cut: `frames` are those that had arrived completely."""
 
 
-def join_stream(epoch: EpochId, salt: bytes, frames: Iterable[tuple[int, bytes]]) -> Ciphertext:
-    parts = [epoch, salt]
+def encode_stream(epoch: EpochId, salt: bytes, frames: Iterable[tuple[int, bytes]]) -> list[Ciphertext]:
+    """A stream as buffers one after another: frames are megabytes, so they are not copied together."""
+    buffers = [Ciphertext(epoch + salt)]
     for index, sealed in frames:
-        parts += [index.to_bytes(4, "big"), len(sealed).to_bytes(4, "big"), sealed]
-    return Ciphertext(b"".join(parts))
+        buffers += [Ciphertext(index.to_bytes(4, "big") + len(sealed).to_bytes(4, "big")), Ciphertext(sealed)]
+    return buffers
 
 
 def split_stream(data: bytes | bytearray, count: int) -> StreamParts | None:

@@ -224,7 +224,7 @@ async def test_a_file_that_changed_since_answers_not_found_and_never_wrong_bytes
         answers = FolderAnswers(context, context.changed)
 
         async def given() -> list[int]:
-            data = await answers.chunks(0, wanted)
+            data = b"".join(await answers.chunks(0, wanted))
             parts = split_stream(data, len(wanted))
             assert parts is not None and parts.whole
             generation = context.secrets.generation

@@ -277,7 +277,7 @@ def stream() -> Vectors:
     held = {GENERATION.chunk_id(plain): plain for plain in CHUNKS.values() if len(plain) != 1000}
     secrets = FolderSecrets(FOLDER, {EPOCH.epoch: EPOCH}, {GENERATION.number: GENERATION}, EPOCH.epoch)
     prover = FolderProver(secrets)
-    data = seal_stream(FOLDER, EPOCH, material("stream salt"), wanted, lambda each: held.get(each.chunk))
+    data = b"".join(seal_stream(FOLDER, EPOCH, material("stream salt"), wanted, lambda each: held.get(each.chunk)))
     return {
         "stream": {
             "folder": FOLDER.hex(),

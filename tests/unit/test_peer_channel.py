@@ -48,9 +48,9 @@ class Answers:
         await trio.lowlevel.checkpoint()
         self.taken += entries
 
-    async def chunks(self, generation: int, wanted: Sequence[WantedChunk]) -> Ciphertext:
+    async def chunks(self, generation: int, wanted: Sequence[WantedChunk]) -> Sequence[Ciphertext]:
         await trio.lowlevel.checkpoint()
-        return Ciphertext(b"s" * 48)
+        return [Ciphertext(b"s" * 48)]
 
 
 def prover(secret: bytes = b"S" * 32) -> FolderProver:

@@ -31,7 +31,7 @@ class Careless:
     async def take_entries(self, entries: Sequence[Ciphertext]) -> None:
         return None
 
-    async def chunks(self, generation: int, wanted: Sequence[WantedChunk]) -> KIND:
+    async def chunks(self, generation: int, wanted: Sequence[WantedChunk]) -> Sequence[KIND]:
         raise NotImplementedError
 
 

@@ -153,9 +153,10 @@ WANTED = [WantedChunk(GENERATION.chunk_id(plain), len(plain)) for plain in PLAIN
 
 @given(st.sets(st.integers(0, 7)), st.floats(0, 1))
 def test_of_a_cut_stream_every_complete_chunk_is_good(held: set[int], share: float) -> None:
-    data = seal_stream(
-        FOLDER, EPOCH, bytes(32), WANTED, lambda each: PLAINS[WANTED.index(each)] if WANTED.index(each) in held else None
-    )  # fmt: skip
+    def read(each: WantedChunk) -> Plaintext | None:
+        return PLAINS[WANTED.index(each)] if WANTED.index(each) in held else None
+
+    data = b"".join(seal_stream(FOLDER, EPOCH, bytes(32), WANTED, read))
     assert len(data) <= stream_size_max(each.length for each in WANTED)
     cut = data[: int(len(data) * share)]
     parts = split_stream(cut, len(WANTED))
@@ -177,7 +178,7 @@ def test_a_stream_of_garbage_is_refused_or_incomplete(data: bytes) -> None:
 
 
 def test_frames_that_were_not_asked_for_are_refused() -> None:
-    data = seal_stream(FOLDER, EPOCH, bytes(32), WANTED, lambda each: PLAINS[WANTED.index(each)])
+    data = b"".join(seal_stream(FOLDER, EPOCH, bytes(32), WANTED, lambda each: PLAINS[WANTED.index(each)]))
     with pytest.raises(PeerError):
         split_stream(data, 3)
     twice = data + data[48:]

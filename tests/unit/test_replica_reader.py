@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,13 +73,25 @@ def test_no_size_or_window_changes_a_description(
     data = random.Random(size).randbytes(size)
     (root / "file").write_bytes(data)
     view = memoryview(bytearray(2 * MIB + window))
+    reader._windows.append(view)
     try:
-        reader._windows.view = view
         content = read(root, inline_limit)
     finally:
-        del reader._windows.view
+        reader._windows.remove(view)
     assert content.chunks == describe(data)
     assert (content.inline is not None) == (size <= inline_limit)
+
+
+def test_threads_that_take_turns_share_one_window(tmp_path: FilePath) -> None:
+    (tmp_path / "file").write_bytes(random.Random(3).randbytes(9 * MIB))
+    reader._windows.clear()
+    for _ in range(3):
+        thread = threading.Thread(target=read, args=(tmp_path,))
+        thread.start()
+        thread.join()
+    assert len(reader._windows) == 1
+    reader.give_back_windows()
+    assert not reader._windows
 
 
 def test_an_empty_file_has_no_chunks(tmp_path: FilePath) -> None:
