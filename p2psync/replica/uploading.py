@@ -23,8 +23,8 @@ from p2psync.sealed.keys import pack_key
 from p2psync.store.interface import BlindStore
 from p2psync.vault.pack import PackWriter, SealedPack
 
-PACK_TARGET = 8 * MIB
-"""Closed from here on: between 4 and 16 MiB, and three of them in memory are 24 MiB."""
+PACK_TARGET = 6 * MIB
+"""Closed from here on: between 4 and 16 MiB. Three of them are in memory: one travels, and one is joined from its frames."""
 _QUOTA_RETRY_SECONDS = 30.0
 _UNREADABLE_RETRY_SECONDS = 5.0
 
