@@ -1,13 +1,17 @@
-"""How this process's allocator treats buffers of megabytes.
+"""How this process treats its memory: what becomes of freed buffers of megabytes, and how often cycles are looked for.
 
 Chunks, answers and packs are buffers of 1 to 16 MiB that live for milliseconds. glibc gives each back to the system as
 soon as it is freed, and every next one pays for its pages again: of 12 CPU seconds that two devices spent on a GiB, 4
 were page faults. Here freed buffers are kept for the next ones, within a bound, until `give_back` is called.
+
+Python looks for cycles of garbage whenever 700 objects more were made than freed. A batch of 1,000 small files makes tens
+of thousands, and hardly a cycle: looking for them was a tenth of its CPU time.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from typing import NoReturn
 
@@ -24,6 +28,8 @@ _LARGEST_BYTES = 24 << 20
 _ARENAS = 1
 """Threads share what one of them has freed."""
 _REST_SECONDS = 20
+_NEW_OBJECTS, _YOUNG_COLLECTIONS, _MIDDLE_COLLECTIONS = 20_000, 10, 10
+"""When Python looks for cycles among the new objects (and how many such looks later among the older ones)."""
 
 
 def keep_freed_buffers() -> None:
@@ -33,6 +39,11 @@ def keep_freed_buffers() -> None:
         mallopt(_M_ARENA_MAX, _ARENAS)
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def collect_seldom() -> None:
+    """Look for cycles of garbage only after many new objects; some megabytes of them may lie about meanwhile."""
+    gc.set_threshold(_NEW_OBJECTS, _YOUNG_COLLECTIONS, _MIDDLE_COLLECTIONS)
 
 
 def give_back() -> None:

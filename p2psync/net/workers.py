@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import trio
 
-from p2psync.net.memory import keep_freed_buffers
+from p2psync.net.memory import collect_seldom, keep_freed_buffers
 
 T = TypeVar("T")
 
@@ -17,6 +17,7 @@ class ThreadWorkers:
 
     def __init__(self, limit: int = 8) -> None:
         keep_freed_buffers()
+        collect_seldom()
         self._limiter = trio.CapacityLimiter(limit)
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:

@@ -87,7 +87,8 @@ class Asker:
         """Send the request `make(id)` with its body; return the answer and its body of at most `most` bytes.
 
         A refused request raises the error the other end names; the end of the link raises the link's. `parts` gathers
-        the body as it comes, so that whoever gives the list has what had come when the link was lost.
+        the body as it comes, so that whoever gives the list has what had come when the link was lost; then none is
+        returned.
         """
         place = self._waiting if waits else self._flight
         await place.acquire()
@@ -113,6 +114,8 @@ class Asker:
         if asked.error is not None:
             raise again(asked.error)
         assert isinstance(asked.reply, expected)
+        if parts is not None:
+            return asked.reply, b""
         return asked.reply, asked.parts[0] if _is_whole(asked.parts) else b"".join(asked.parts)  # type: ignore[return-value]
 
     def receive(self, message: AnyMessage, body: bytes | bytearray) -> None:
