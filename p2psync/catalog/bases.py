@@ -6,6 +6,8 @@ that an initial sync of a large folder does not push out the bases of the files 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from p2psync.catalog.rows import content_key
 from p2psync.index.versions import Content
 from p2psync.limits import BASE_MAX, BASES_TOTAL_MAX
@@ -29,20 +31,30 @@ class Bases:
         return self._size() + size <= BASES_TOTAL_MAX
 
     def put(self, content: Content, data: bytes, *, edited: bool) -> bool:
-        """Keep a content. `edited`: it replaced another version, so it may push older ones out."""
-        if not 0 < len(data) <= BASE_MAX or not (edited or self.has_room(len(data))):
-            return False
+        """Keep a content; whether it is here now. `edited`: it replaced another version, so it may push older ones out."""
+        self.put_all([(content, data, edited)])
+        return self.has(content)
+
+    def put_all(self, found: Iterable[tuple[Content, bytes, bool]]) -> None:
+        """`put` of many (content, data, edited), in one transaction."""
+        offered = [(content_key(content), data, edited) for content, data, edited in found]
         with self._db.transaction():
-            added = self._db.execute(
-                "INSERT INTO base (content, size, used, data) VALUES"
-                " (?, ?, (SELECT coalesce(max(used), 0) + 1 FROM base), ?) ON CONFLICT (content) DO NOTHING",
-                (content_key(content), len(data), data),
+            here, fresh = self.held([key for key, _, _ in offered]), dict[bytes, bytes]()
+            for key, data, edited in offered:
+                if key in here or key in fresh or not 0 < len(data) <= BASE_MAX:
+                    continue
+                if edited or self.has_room(len(data)):
+                    fresh[key] = data
+                    self._total = self._size() + len(data)
+            if not fresh:
+                return
+            used = 1 + int(self._db.scalar("SELECT coalesce(max(used), 0) FROM base"))
+            self._db.executemany(
+                "INSERT INTO base (content, size, used, data) VALUES (?, ?, ?, ?)",
+                [(key, len(data), used + place, data) for place, (key, data) in enumerate(fresh.items())],
             )
-            if added:
-                self._total = self._size() + len(data)
             if self._size() > BASES_TOTAL_MAX:
                 self._evict()
-        return True
 
     def get(self, content: Content) -> bytes | None:
         key = content_key(content)
@@ -56,7 +68,14 @@ class Bases:
         return data
 
     def has(self, content: Content) -> bool:
-        return bool(self._db.scalar("SELECT 1 FROM base WHERE content = ?", (content_key(content),)))
+        return bool(self.held([content_key(content)]))
+
+    def held(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of these keys (`content_key`) whose contents are here."""
+        rows = self._db.look_up(
+            "SELECT content FROM {asked} CROSS JOIN base ON content = column1", [(key,) for key in keys]
+        )
+        return {key for (key,) in rows}
 
     def _size(self) -> int:
         if self._total is None:

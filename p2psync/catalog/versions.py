@@ -293,11 +293,17 @@ class Versions:
 
     def is_needed(self, path: Path) -> bool:
         """Whether a path is queued; a long name may also be given by the hash its temp is called after."""
-        if self._db.scalar("SELECT 1 FROM need WHERE dir = ? AND name = ?", columns(path)):
-            return True
-        directory, name = columns(path)
-        long = self._db.query("SELECT name FROM need WHERE dir = ? AND length(name) > ?", (directory, len(name)))
-        return any(content_hash(held).hex().encode() == name for (held,) in long)
+        return bool(self.needed_among([path]))
+
+    def needed_among(self, paths: Sequence[Path]) -> set[Path]:
+        """Those of many paths for which `is_needed`."""
+        sql = "SELECT dir, name FROM {asked} CROSS JOIN need ON dir = column1 AND name = column2"
+        queued = {path_of(*row) for row in self._db.look_up(sql, [columns(path) for path in paths])}
+        return queued | {path for path in paths if len(path[-1]) == 64 and self._is_hash_of_needed(path)}
+
+    def _is_hash_of_needed(self, path: Path) -> bool:
+        long = self._db.query("SELECT name FROM need WHERE dir = ? AND length(name) > 64", columns(path)[:1])
+        return any(content_hash(held).hex().encode() == path[-1] for (held,) in long)
 
     def needs(self, live: bool, after: int, limit: int = 1000) -> list[Need]:
         """Queued paths with id above `after`, oldest first."""
@@ -319,9 +325,7 @@ class Versions:
             f"SELECT id, dir, name, live, size FROM need WHERE live = ? AND id > ?{condition} ORDER BY id LIMIT ?",
             (live, after, limit),
         )
-        return [
-            Need(number, path_of(directory, name), bool(alive), size) for number, directory, name, alive, size in rows
-        ]
+        return [Need(row[0], path_of(row[1], row[2]), bool(row[3]), row[4]) for row in rows]
 
     def needed(self) -> tuple[int, int]:
         """(files, bytes) still to be brought to this disk, deletions counted as files; not what was changed on purpose."""

@@ -174,11 +174,11 @@ class Applying:
     def _remove_stale_temps(self) -> None:
         """Between rounds nothing is being assembled: what no queued path needs was given up."""
         context = self._context
-        for path in list(context.temps):
-            if not context.catalog.versions.is_needed(path):
-                with suppress(OSError):  # it stays where it is, and must stop no other path
-                    context.filesystem.remove_temp(path)
-                context.temps.discard(path)
+        temps = list(context.temps)
+        for path in set(temps) - context.catalog.versions.needed_among(temps):
+            with suppress(OSError):  # it stays where it is, and must stop no other path
+                context.filesystem.remove_temp(path)
+            context.temps.discard(path)
 
     async def _apply_deletions(self, needs: Sequence[Need]) -> int:
         def work() -> int:

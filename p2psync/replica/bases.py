@@ -7,17 +7,18 @@ chunks, placed files, local versions. It never asks anybody. Synchronous; runs i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from p2psync.catalog.bases import is_text_like
-from p2psync.catalog.rows import Placed
+from p2psync.catalog.rows import Placed, content_key
 from p2psync.errors import P2psyncError
 from p2psync.ids import ChunkId, Plaintext
 from p2psync.index.paths import Path
 from p2psync.index.records import iterate_chunks
 from p2psync.index.versions import Content, Kind, Version
 from p2psync.limits import BASE_MAX
+from p2psync.planner.grouping import grouped
 from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
 from p2psync.replica.keeping import read_past
@@ -25,8 +26,8 @@ from p2psync.replica.serving import find_chunk
 from p2psync.vault.secrets import Generation
 from p2psync.wire.peer_bodies import WantedChunk
 
-_HELD_MAX = 4 << 20
-"""Bytes of bases gathered for one commit."""
+_COMMIT_FILES, _COMMIT_BYTES = 1000, 4 << 20
+"""Bases gathered for one commit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,39 +81,33 @@ def local_chunk(
 def remember(context: Context, files: Iterable[Fresh]) -> None:
     """Keep what stands at these paths as bases, many in one commit."""
     bases = context.catalog.bases
-    found: list[tuple[Content, bytes, bool]] = []
-    size = 0
-
-    def put() -> None:
-        with context.catalog.transaction():
-            for content, data, edited in found:
-                bases.put(content, data, edited=edited)
-
-    for file in files:
-        data = _text_of(context, file) if 0 < file.size <= BASE_MAX else None
-        if data is None:
-            continue
-        found.append((data[0], data[1], file.edited))
-        size += file.size
-        if size >= _HELD_MAX:
-            put()
-            found, size = [], 0
-    if found:
-        put()
+    texts = [
+        file
+        for file in files
+        if 0 < file.size <= BASE_MAX
+        and (file.edited or bases.has_room(file.size))
+        and (file.data is None or is_text_like(file.data))
+    ]
+    for group in grouped(texts, lambda file: file.size, most=_COMMIT_FILES, most_bytes=_COMMIT_BYTES):
+        bases.put_all(_contents(context, group))
 
 
-def _text_of(context: Context, file: Fresh) -> tuple[Content, bytes] | None:
-    """The content at a path and its bytes, verified; None when it is no text, here already or has no room."""
+def _contents(context: Context, files: Sequence[Fresh]) -> Iterator[tuple[Content, bytes, bool]]:
+    """What is text of these files, verified, and not here already: content, bytes, whether it replaced another version."""
     bases = context.catalog.bases
-    if not (file.edited or bases.has_room(file.size)) or (file.data is not None and not is_text_like(file.data)):
-        return None
-    placed = context.catalog.placed.get(file.path)
-    if placed is None or placed.kind is not Kind.FILE or bases.has(placed.content):
-        return None
-    data = file.data
-    if data is None or not _holds(context, placed, data):
-        data = _read_placed(context, placed)
-    return (placed.content, data) if data is not None and is_text_like(data) else None
+    placed = context.catalog.placed.get_all([file.path for file in files])
+    keys = {path: content_key(row.content) for path, row in placed.items() if row.kind is Kind.FILE}
+    here = bases.held(list(keys.values()))
+    for file in files:
+        if file.path not in keys or keys[file.path] in here:
+            continue
+        row, data = placed[file.path], file.data
+        if data is None and not (file.edited or bases.has_room(file.size)):
+            continue
+        if data is None or not _holds(context, row, data):
+            data = _read_placed(context, row)
+        if data is not None and is_text_like(data):
+            yield row.content, data, file.edited
 
 
 def _read_placed(context: Context, placed: Placed) -> bytes | None:

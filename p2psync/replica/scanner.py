@@ -96,6 +96,7 @@ def _look_one(context: Context, directory: Path, found: Looked) -> None:
     known, problems = placed.in_directory(directory), placed.problem_paths(directory)
     noted = {} if context.publishes else context.catalog.local_changes.in_directory(directory)
     on_the_way, kept = shape.verdict(directory).ignored, False
+    first = len(found.candidates)
     for name, stat in entries:
         path, outline, reason = (*directory, name), known.pop(name, None), None
         if (
@@ -118,6 +119,7 @@ def _look_one(context: Context, directory: Path, found: Looked) -> None:
                 _compare(context, path, stat, base, noted.pop(name, None), found)
         if reason is not None or name in problems:
             placed.set_problem(path, reason)
+    found.candidates[first:] = _with_deletions(context, found.candidates[first:])
     if on_the_way and kept:
         _claim_the_way(context, directory, found)
     found.missing += _missing(context, known.values(), noted)
@@ -233,9 +235,16 @@ def _compare(context: Context, path: Path, stat: Stat, base: Placed | None, note
         context.catalog.local_changes.forget(path)
     if unchanged or (noted is not None and noted.seen == seen_of(stat)):
         return
-    if base is None:
-        base = context.catalog.placed.get(path)  # a deletion that was applied here is the base of a new file
     found.candidates.append(Candidate(path, stat, base))
+
+
+def _with_deletions(context: Context, candidates: list[Candidate]) -> list[Candidate]:
+    """A deletion that was applied here is the base of a new file."""
+    known = context.catalog.placed.get_all([each.path for each in candidates if each.base is None])
+    return [
+        replace(each, base=known[each.path]) if each.base is None and each.path in known else each
+        for each in candidates
+    ]
 
 
 def prepare(context: Context, candidates: Iterable[Candidate], should_stop: Callable[[], bool]) -> Prepared:
