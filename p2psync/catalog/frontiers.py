@@ -6,7 +6,7 @@ The tables `version` and `beyond`. What a frontier is and how it grows is `index
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from p2psync.catalog.rows import columns, path_of
 from p2psync.ids import FeedId
@@ -71,15 +71,22 @@ class Frontiers:
         self._change(gone, fresh)
         return held
 
+    def begin(self, added: Sequence[tuple[Version, bytes]]) -> None:
+        """`add` at paths that have no frontier yet, each once."""
+        self._insert((version.path, version.dot, data) for version, data in added)
+
     def _change(self, gone: Sequence[tuple[Path, Dot]], fresh: Mapping[tuple[Path, Dot], bytes]) -> None:
         if gone:
             self._db.executemany(
                 "DELETE FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
                 [(*columns(path), dot.feed, dot.seq) for path, dot in gone],
             )
-        self._db.executemany(
-            "INSERT INTO version (dir, name, feed, seq, idx, data) VALUES (?, ?, ?, ?, ?, ?)",
-            [(*columns(path), dot.feed, dot.seq, dot.index, data) for (path, dot), data in fresh.items()],
+        self._insert((path, dot, data) for (path, dot), data in fresh.items())
+
+    def _insert(self, fresh: Iterable[tuple[Path, Dot, bytes]]) -> None:
+        self._db.insert(
+            "INSERT INTO version (dir, name, feed, seq, idx, data) VALUES {rows}",
+            [(*columns(path), dot.feed, dot.seq, dot.index, data) for path, dot, data in fresh],
         )
 
     def _held(self, paths: Sequence[Path]) -> dict[Path, Frontier]:

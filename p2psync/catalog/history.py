@@ -24,8 +24,8 @@ _SELECT = (
 )
 _NOTE = (
     "INSERT OR IGNORE INTO past (path, author, seq, idx, time_ms, kind, size)"
-    " SELECT past_path.id, author.id, ?3, ?4, ?5, ?6, ?7 FROM past_path, author"
-    " WHERE dir = ?1 AND name = ?2 AND feed = ?8"
+    " SELECT past_path.id, column3, column4, column5, column6, column7, column8 FROM (VALUES {rows}) AS noted"
+    " CROSS JOIN past_path ON dir = column1 AND name = column2"
 )
 
 
@@ -47,18 +47,21 @@ class History:
     def note(self, versions: Sequence[Version], time_ms: int) -> None:
         """Write down versions that were just admitted or published; one known already stays as it is."""
         places = [columns(version.path) for version in versions]
-        self._db.executemany(
-            "INSERT OR IGNORE INTO author (feed) VALUES (?)", [(feed,) for feed in {v.dot.feed for v in versions}]
-        )
-        self._db.executemany("INSERT OR IGNORE INTO past_path (dir, name) VALUES (?, ?)", places)
+        authors = {feed: self._author(feed) for feed in {version.dot.feed for version in versions}}
+        self._db.insert("INSERT OR IGNORE INTO past_path (dir, name) VALUES {rows}", places)
         time_ms = min(time_ms, (1 << 63) - 1)
-        self._db.executemany(
+        self._db.insert(
             _NOTE,
             [
-                (*place, v.dot.seq, v.dot.index, time_ms, v.kind, v.size, v.dot.feed)
+                (*place, authors[v.dot.feed], v.dot.seq, v.dot.index, time_ms, v.kind, v.size)
                 for place, v in zip(places, versions, strict=True)
             ],
         )
+
+    def _author(self, feed: FeedId) -> int:
+        """The number of a feed, which gets one with its first version."""
+        self._db.execute("INSERT OR IGNORE INTO author (feed) VALUES (?)", (feed,))
+        return int(self._db.scalar("SELECT id FROM author WHERE feed = ?", (feed,)))
 
     def of_path(self, path: Path, limit: int = 1000) -> list[Past]:
         """The versions of a path, newest first."""

@@ -143,7 +143,7 @@ class Locations:
     # The upload queue. `pack` is set while a chunk travels in a pack that is not confirmed yet.
 
     def queue_upload(self, chunks: Iterable[tuple[ChunkId, int]]) -> None:
-        self._db.executemany("INSERT OR IGNORE INTO upload (chunk, size) VALUES (?, ?)", chunks)
+        self._db.insert("INSERT OR IGNORE INTO upload (chunk, size) VALUES {rows}", list(chunks))
 
     def uploads(self, after: int, limit: int = 1000) -> list[tuple[int, ChunkId, int]]:
         """(id, chunk, size) of queued chunks that are in no pack yet."""

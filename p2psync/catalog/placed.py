@@ -22,6 +22,7 @@ from p2psync.catalog.rows import (
     signed,
     xattrs_row,
 )
+from p2psync.catalog.totals import Totals, file_bytes
 from p2psync.ids import ChunkId
 from p2psync.index.paths import Path, join
 from p2psync.index.records import iterate_chunks
@@ -36,12 +37,12 @@ _BEHIND_ALL = b"\xff" * (NAME_MAX + 1)
 
 
 _FIRST = "SELECT {} FROM file_chunk WHERE prefix = column2 ORDER BY placed, position LIMIT 1"
-_INDEX = "INSERT OR IGNORE INTO file_chunk (prefix, placed, position) VALUES (?, ?, ?)"
+_INDEX = "INSERT OR IGNORE INTO file_chunk (prefix, placed, position) VALUES {rows}"
 
 
 class PlacedFiles:
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    def __init__(self, database: Database, totals: Totals) -> None:
+        self._db, self._totals = database, totals
 
     def get(self, path: Path) -> Placed | None:
         row = self._db.query_one(f"SELECT {PLACED_COLUMNS} FROM placed WHERE dir = ? AND name = ?", columns(path))
@@ -60,12 +61,27 @@ class PlacedFiles:
         rows = self._db.query(f"SELECT {PLACED_COLUMNS} FROM placed WHERE dir = ? AND kind <> 3", (join(path),))
         return {row[1]: Outline(row) for row in rows}
 
-    def below(self, path: Path, limit: int = 1000) -> list[Placed]:
-        """Live rows anywhere below a directory (not the directory itself)."""
+    def has_rows_in(self, path: Path) -> bool:
+        """Whether anything, deletions too, is or was placed directly inside a directory."""
+        return self._db.scalar("SELECT 1 FROM placed WHERE dir = ? LIMIT 1", (join(path),)) is not None
+
+    def below(self, path: Path, limit: int = 1000, before: Path | None = None) -> list[Placed]:
+        """Live rows anywhere below a directory (not the directory itself), backwards by path from `before` on: so what is in
+        a directory comes before it."""
         top = join(path)
+        bound = (_BEHIND_ALL, b"") if before is None else columns(before)
+        found = self._backwards(
+            "dir > ? AND dir < ?", (top + b"/", top + b"0") if top else (b"", _BEHIND_ALL), bound, limit
+        )
+        if len(found) < limit:
+            found += self._backwards("dir = ?", (top,), bound, limit - len(found))
+        return found
+
+    def _backwards(self, where: str, values: tuple[bytes, ...], bound: tuple[bytes, bytes], limit: int) -> list[Placed]:
         rows = self._db.query(
-            f"SELECT {PLACED_COLUMNS} FROM placed WHERE kind <> 3 AND (dir = ?1 OR (dir > ?2 AND dir < ?3)) LIMIT ?4",
-            (top, top + b"/", top + b"0", limit) if top else (b"", b"", _BEHIND_ALL, limit),
+            f"SELECT {PLACED_COLUMNS} FROM placed WHERE kind <> 3 AND {where} AND (dir, name) < (?, ?)"
+            " ORDER BY dir DESC, name DESC LIMIT ?",
+            (*values, *bound, limit),
         )
         return [placed_of(row) for row in rows]
 
@@ -98,8 +114,13 @@ class PlacedFiles:
         `new`: the caller has seen in this transaction that the path has no row.
         """
         place = columns(placed.path)
-        old = None if new else self._db.query_one("SELECT id, content FROM placed WHERE dir = ? AND name = ?", place)
+        old = (
+            None
+            if new
+            else self._db.query_one("SELECT id, content, kind, size FROM placed WHERE dir = ? AND name = ?", place)
+        )
         values = placed_row(placed)
+        self._totals.add_placed(_bytes_of(placed) - (0 if old is None else file_bytes(*old[2:])))
         if old is None:
             number = self._db.scalar(f"INSERT INTO placed ({PLACED_COLUMNS}) VALUES ({_MARKS}) RETURNING id", values)
         else:
@@ -114,18 +135,19 @@ class PlacedFiles:
     def put_all(self, changed: Sequence[tuple[Placed, bytes | None]]) -> None:
         """`put` of many rows with full chunk lists, each path once."""
         held = {
-            (directory, name): (number, content)
-            for directory, name, number, content in self._db.look_up(
-                "SELECT dir, name, id, content FROM {asked} CROSS JOIN placed ON dir = column1 AND name = column2",
+            (directory, name): (number, content, file_bytes(kind, size))
+            for directory, name, number, content, kind, size in self._db.look_up(
+                "SELECT dir, name, id, content, kind, size FROM {asked} CROSS JOIN placed ON dir = column1 AND name = column2",
                 [columns(placed.path) for placed, _ in changed],
             )
         }
         self.put_new([each for each in changed if columns(each[0].path) not in held])
-        updates, stale = [], []
+        updates, stale, grown = [], [], 0
         entries: list[tuple[int, int, int]] = []
         for placed, rows in changed:
             if (place := columns(placed.path)) in held:
-                number, content = held[place]
+                number, content, bytes_ = held[place]
+                grown += _bytes_of(placed) - bytes_
                 values = placed_row(placed)
                 updates.append((*values, number))
                 if content != values[CONTENT_AT]:
@@ -133,32 +155,33 @@ class PlacedFiles:
                     entries += _index_rows(number, _chunks_of(placed, rows))
         if updates:
             self._db.executemany(f"UPDATE placed SET ({PLACED_COLUMNS}) = ({_MARKS}) WHERE id = ?", updates)
+            self._totals.add_placed(grown)
             self._db.executemany("DELETE FROM file_chunk WHERE placed = ?", stale)
-            self._db.executemany(_INDEX, entries)
+            self._db.insert(_INDEX, entries)
 
     def put_new(self, fresh: Sequence[tuple[Placed, bytes | None]]) -> None:
         """`put_all` at paths that the caller has seen to have no row."""
         if not fresh:
             return
         first = 1 + int(self._db.scalar("SELECT coalesce(max(id), 0) FROM placed"))
-        self._db.executemany(
-            f"INSERT INTO placed (id, {PLACED_COLUMNS}) VALUES (?, {_MARKS})",
+        self._db.insert(
+            f"INSERT INTO placed (id, {PLACED_COLUMNS}) VALUES {{rows}}",
             [(first + at, *placed_row(placed)) for at, (placed, _) in enumerate(fresh)],
         )
         entries: list[tuple[int, int, int]] = []
         for at, (placed, rows) in enumerate(fresh):
             entries += _index_rows(first + at, _chunks_of(placed, rows))
-        self._db.executemany(_INDEX, entries)
+        self._db.insert(_INDEX, entries)
+        self._totals.add_placed(sum(_bytes_of(placed) for placed, _ in fresh))
 
     def _index(self, number: int, rows: bytes) -> None:
-        entries = _index_rows(number, rows)
-        if len(entries) == 1:
-            self._db.execute(_INDEX, entries[0])
-        else:
-            self._db.executemany(_INDEX, entries)
+        self._db.insert(_INDEX, _index_rows(number, rows))
 
     def refresh(self, path: Path, seen: Fingerprint, xattrs: HeldXattrs) -> None:
         """What is there is as it was, only its inode or ctime differ, or what is known of its extended attributes."""
+        held = self._db.query_one("SELECT kind, size FROM placed WHERE dir = ? AND name = ?", columns(path))
+        if held is not None:
+            self._totals.add_placed(file_bytes(held[0], seen.size) - file_bytes(*held))
         self._db.execute(
             "UPDATE placed SET dev = ?, inode = ?, size = ?, mtime_ns = ?, ctime_ns = ?, xattrs = ?, shown = ?, look = ?"
             " WHERE dir = ? AND name = ?",
@@ -183,8 +206,10 @@ class PlacedFiles:
         return [(path_of(directory, name), Look(look)) for directory, name, look in rows]
 
     def forget(self, path: Path) -> None:
-        number = self._db.scalar("SELECT id FROM placed WHERE dir = ? AND name = ?", columns(path))
-        if number is not None:
+        held = self._db.query_one("SELECT id, kind, size FROM placed WHERE dir = ? AND name = ?", columns(path))
+        if held is not None:
+            number, kind, size = held
+            self._totals.add_placed(-file_bytes(kind, size))
             self._db.execute("DELETE FROM file_chunk WHERE placed = ?", (number,))
             self._db.execute("DELETE FROM placed WHERE id = ?", (number,))
 
@@ -255,3 +280,7 @@ def _index_rows(number: int, rows: bytes) -> list[tuple[int, int, int]]:
         entries.append((prefix(chunk), number, position))
         position += length
     return entries
+
+
+def _bytes_of(placed: Placed) -> int:
+    return file_bytes(placed.kind, placed.fingerprint.size)

@@ -7,6 +7,7 @@ indexed by its first 8 bytes as a signed integer; whoever finds a row by prefix 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from p2psync.crypto.hashing import content_hash
@@ -78,7 +79,13 @@ def path_of(directory: bytes, name: bytes) -> Path:
 
 
 def encode_vector(vector: Vector) -> bytes:
-    return encode([[feed, seq] for feed, seq in sorted(vector.items())])
+    return _encoded_vector(tuple(vector.items()))
+
+
+@lru_cache(maxsize=256)
+def _encoded_vector(rows: tuple[tuple[FeedId, int], ...]) -> bytes:
+    """The versions of one entry mostly have the same vector, and each writes it twice."""
+    return encode([[feed, seq] for feed, seq in sorted(rows)])
 
 
 def decode_vector(data: bytes) -> Vector:

@@ -13,6 +13,7 @@ from typing import Any
 from p2psync.catalog.frontiers import Frontiers
 from p2psync.catalog.placed import PlacedFiles
 from p2psync.catalog.rows import Placed, columns, decode_vector, encode_vector, path_of, prefix
+from p2psync.catalog.totals import Totals
 from p2psync.crypto.hashing import content_hash
 from p2psync.errors import BugError
 from p2psync.ids import ChunkId, FeedId
@@ -48,9 +49,11 @@ class Need:
 
 
 class Versions:
-    def __init__(self, database: Database, placed: PlacedFiles, short_device: Callable[[FeedId], str]) -> None:
+    def __init__(
+        self, database: Database, placed: PlacedFiles, totals: Totals, short_device: Callable[[FeedId], str]
+    ) -> None:
         """`short_device` gives a feed owner's seven-character id, for conflict names."""
-        self._db, self._placed, self._short_device = database, placed, short_device
+        self._db, self._placed, self._totals, self._short_device = database, placed, totals, short_device
         self._frontiers = Frontiers(database)
         self.left_alone: Callable[[Path, Wanted | None, Placed | None], bool] = lambda path, wanted, placed: False
         """Whether what is wanted at a path asks nothing of this disk, because of what this device keeps of the folder."""
@@ -126,6 +129,12 @@ class Versions:
             self._db.executemany("INSERT OR IGNORE INTO settled (dir, name, feed, seq) VALUES (?, ?, ?, ?)", settled)
         return {path: frontier.versions for path, frontier in self._frontiers.add(versions).items()}
 
+    def begin(self, versions: Sequence[tuple[Version, bytes]]) -> None:
+        """`apply` and `refresh` at paths that have no version yet, each once, for what this disk shows already."""
+        self.taken_in += 1
+        self._frontiers.begin(versions)
+        self._write_wanted([_wanted_of(v.path, v, v.vector, None) for v, _ in versions], new=True)
+
     def refresh(self, frontiers: Mapping[Path, Sequence[Version]]) -> None:
         """Recompute what should stand at these paths, and the conflict copies they bring or displace.
 
@@ -170,6 +179,7 @@ class Versions:
                 outcome.losers, lambda v: self._short_device(v.dot.feed), lambda p: self._taken(p, path), dots
             )
         for stale in held - {copy.path for copy in copies}:
+            self._totals.add_wanted((), [columns(stale)])
             self._db.execute("DELETE FROM wanted WHERE dir = ? AND name = ?", columns(stale))
             self.check_need(stale)
         for copy in copies:
@@ -182,14 +192,20 @@ class Versions:
     def _set_winners(self, winners: Sequence[tuple[Path, Version, Vector]]) -> None:
         """The published version that takes each of these paths, with the vector that covers all of its state."""
         wanted = [_wanted_of(path, version, vector, None) for path, version, vector in winners]
-        self._db.executemany(_SET_WANTED, map(_wanted_row, wanted))
+        self._write_wanted(wanted)
         placed = self._placed.get_all([each.path for each in wanted])
         self.note_needs([(each.path, each, placed.get(each.path)) for each in wanted])
 
     def _set_copy(self, path: Path, version: Version, source: Path) -> None:
         wanted = _wanted_of(path, version, version.vector, source)
-        self._db.execute(_SET_WANTED, _wanted_row(wanted))
+        self._write_wanted([wanted])
         self.note_need(path, wanted, self._placed.get(path))
+
+    def _write_wanted(self, wanted: Sequence[Wanted], *, new: bool = False) -> None:
+        """`new`: nothing was wanted at these paths before."""
+        gone = [] if new else [columns(each.path) for each in wanted]
+        self._totals.add_wanted(((each.kind, each.size, each.source is not None) for each in wanted), gone)
+        self._db.insert(_SET_WANTED, list(map(_wanted_row, wanted)))
 
     # What is wanted, and what follows for the disk.
 
@@ -327,21 +343,6 @@ class Versions:
         )
         return [Need(row[0], path_of(row[1], row[2]), bool(row[3]), row[4]) for row in rows]
 
-    def needed(self) -> tuple[int, int]:
-        """(files, bytes) still to be brought to this disk, deletions counted as files; not what was changed on purpose."""
-        files, size = self._db.query_one(
-            "SELECT count(*), coalesce(sum(size), 0) FROM need WHERE NOT EXISTS"
-            " (SELECT 1 FROM local_change c WHERE c.dir = need.dir AND c.name = need.name)"
-        ) or (0, 0)
-        return files, size
-
-    def totals(self) -> tuple[int, int, int]:
-        """(bytes wanted, bytes on this disk, derived conflict copies) of the whole folder."""
-        wanted = self._db.scalar("SELECT coalesce(sum(size), 0) FROM wanted WHERE kind <> 3")
-        held = self._db.scalar("SELECT coalesce(sum(size), 0) FROM placed WHERE kind = 0")
-        copies = self._db.scalar("SELECT count(*) FROM wanted WHERE source_dir IS NOT NULL")
-        return wanted, held, copies
-
     def live_below(self, path: Path) -> bool:
         """Whether a published version is wanted alive anywhere below this path."""
         top = b"/".join(path)
@@ -363,7 +364,7 @@ class Versions:
 
 
 _SET_WANTED = (
-    f"INSERT INTO wanted ({_WANTED}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    f"INSERT INTO wanted ({_WANTED}) VALUES {{rows}}"
     " ON CONFLICT (dir, name) DO UPDATE SET feed = excluded.feed,"
     " seq = excluded.seq, idx = excluded.idx, kind = excluded.kind, size = excluded.size, chunk = excluded.chunk,"
     " vector = excluded.vector, source_dir = excluded.source_dir, source_name = excluded.source_name"

@@ -8,6 +8,7 @@ Source: formats, "Versions"; properties 25.
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 from p2psync.limits import NAME_MAX, PATH_BYTES_MAX, PATH_DEPTH_MAX
 
@@ -78,12 +79,20 @@ def refuse_reason(path: Path) -> str | None:
     if len(path) > PATH_DEPTH_MAX or sum(map(len, path)) + len(path) > PATH_BYTES_MAX:
         return f"deeper than {PATH_DEPTH_MAX} levels or longer than {PATH_BYTES_MAX} bytes"
     for name in path:
-        if not name or name in (b".", b".."):
-            return "has an empty, `.` or `..` component"
-        if b"/" in name or b"\0" in name:
-            return "has a component with `/` or NUL"
         if len(name) > NAME_MAX:
             return f"has a component of more than {NAME_MAX} bytes"
-        if is_internal(name):
-            return "names something p2psync or Syncthing keeps for itself"
+        if reason := _name_refused(name):
+            return reason
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _name_refused(name: bytes) -> str | None:
+    """The same of one component. A scan asks for each directory above a file once more with every file in it."""
+    if not name or name in (b".", b".."):
+        return "has an empty, `.` or `..` component"
+    if b"/" in name or b"\0" in name:
+        return "has a component with `/` or NUL"
+    if is_internal(name):
+        return "names something p2psync or Syncthing keeps for itself"
     return None

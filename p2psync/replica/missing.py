@@ -1,12 +1,13 @@
-"""Missing paths: which of what was placed and is not there becomes a deletion.
+"""Missing: what was placed and is gone becomes tombstones, deepest first and in pages.
 
-Absence means something only where somebody could look, and only if it lasts: whoever calls lets it settle first.
-Synchronous; runs in workers. Source: formats, "Catalog".
+What the scanner missed is kept as the directories it was in, which are looked at once more: memory does not grow with how
+much is gone. Absence means nothing below a directory that is flagged or cannot be looked at. Synchronous; when this may
+happen (not while the other half of a rename may still come) is `watching.py`'s. Source: formats, "On disk".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from p2psync.catalog.rows import Placed
 from p2psync.errors import P2psyncError
@@ -14,33 +15,60 @@ from p2psync.index.paths import Path
 from p2psync.index.versions import Kind
 from p2psync.replica.context import Context
 from p2psync.replica.publisher import LocalChange, Unit
+from p2psync.replica.scanner import look
+
+_PAGE = 5000
+"""Tombstones published at once: far more than what makes other devices' brakes ask, so that they see at once that it is much."""
 
 
-def deletions(context: Context, missing: Iterable[Placed]) -> list[Unit]:
-    """Tombstones for what is still missing, deepest first; whatever came back or moved on is left out."""
+def pages(context: Context, directories: Iterable[Path]) -> Iterator[list[Placed]]:
+    """What is missing in these directories, with everything below it. Nothing comes twice once it was published."""
+    page: list[Placed] = []
+    for directory in sorted(directories, key=len, reverse=True):
+        for gone in look(context, [directory]).missing:
+            for row in _with_all_below(context, gone):
+                page.append(row)
+                if len(page) == _PAGE:
+                    yield page
+                    page = []
+    if page:
+        yield page
+
+
+def _with_all_below(context: Context, gone: Placed) -> Iterator[Placed]:
+    """A directory that is gone takes everything placed below it along, whatever is deeper first."""
+    if gone.kind is Kind.DIRECTORY:
+        before: Path | None = None
+        while rows := context.catalog.placed.below(gone.path, before=before):
+            before = rows[-1].path
+            yield from rows
+    yield gone
+
+
+def deletions(context: Context, missing: Sequence[Placed]) -> list[Unit]:
+    """Tombstones for what is still missing; whatever came back or moved on is left out."""
+    paths = [gone.path for gone in missing]
+    held, there = context.catalog.placed.get_all(paths), context.filesystem.stats(paths)
+    doubtful: dict[Path, bool] = {}
     units: list[Unit] = []
-    for gone in sorted(missing, key=lambda placed: len(placed.path), reverse=True):
-        if _still_missing(context, gone):
-            units.append((LocalChange(path=gone.path, kind=Kind.DELETED, base=gone),))
+    for gone in missing:
+        path = gone.path
+        if held.get(path) != gone or not (there[path] is None if path in there else _is_gone(context, path)):
+            continue
+        if path[:-1] not in doubtful:
+            doubtful[path[:-1]] = _held_back(context, path)
+        if not doubtful[path[:-1]]:
+            units.append((LocalChange(path=path, kind=Kind.DELETED, base=gone),))
     return units
 
 
-def _still_missing(context: Context, gone: Placed) -> bool:
+def _is_gone(context: Context, path: Path) -> bool:
     try:
-        if context.catalog.placed.get(gone.path) != gone or context.filesystem.stat(gone.path) is not None:
-            return False
+        return context.filesystem.stat(path) is None
     except (OSError, P2psyncError):
         return False  # what cannot be looked at is not known to be gone
-    return not _held_back(context, gone.path)
 
 
 def _held_back(context: Context, path: Path) -> bool:
     """Whether a directory above is flagged: absence below it means nothing."""
     return any(path[depth] in context.catalog.placed.problem_paths(path[:depth]) for depth in range(len(path) - 1))
-
-
-def missing_below(context: Context, gone: Placed) -> list[Placed]:
-    """A directory that is gone takes everything placed below it along."""
-    if gone.kind is not Kind.DIRECTORY:
-        return [gone]
-    return [gone, *context.catalog.placed.below(gone.path, limit=1 << 30)]

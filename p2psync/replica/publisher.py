@@ -24,7 +24,7 @@ from p2psync.index.records import (
     iterate_chunks,
     record_hash,
 )
-from p2psync.index.versions import NO_CONTENT, Content, Dot, Kind, Origin, Vector, Version, join_vectors
+from p2psync.index.versions import NO_CONTENT, Content, Dot, Kind, Origin, Vector, Version, hashed, join_vectors
 from p2psync.index.xattrs import Xattrs
 from p2psync.limits import CHUNK_LIST_INLINE, ENTRY_BODY_MAX, INLINE_MAX, XATTRS_MAX
 from p2psync.planner.xattrs import NOTHING_HELD, HeldXattrs, Look
@@ -224,6 +224,8 @@ class EntryWriter:
         self._records: list[bytes] = []
         self._size = 0
         self._versions: list[tuple[Version, bytes, LocalChange | None]] = []
+        self._first: list[tuple[Version, bytes, LocalChange]] = []
+        """Those of paths where neither the folder nor this disk had anything before."""
 
     @property
     def seq(self) -> int:
@@ -254,7 +256,8 @@ class EntryWriter:
         for chunk, plain in inline:
             index = self.add_record(encode_inline(InlineChunk(number, plain)))
             context.catalog.locations.add_inline(chunk, context.own_feed, self.seq, index)
-        self._add(self._made(change, wanted), change)
+        first = change.base is None and wanted is None and change.origin is None
+        self._add(self._made(change, wanted), change, first=first)
 
     def add_restored(self, change: LocalChange, wanted: Wanted | None, content: Content, seen: Vector) -> None:
         """A version that this disk does not show yet: applying brings it here as it would another device's.
@@ -312,7 +315,7 @@ class EntryWriter:
         """
         context = self._context
         path = context.catalog.versions.copy_path(previous) if previous.kind in (Kind.FILE, Kind.SYMLINK) else None
-        if path is None or path in self._changing or path in (version.path for version, _, _ in self._versions):
+        if path is None or path in self._changing or path in (v.path for v, _, _ in (*self._versions, *self._first)):
             return
         dot = Dot(context.own_feed, self.seq, len(self._records))
         kept = replace(
@@ -321,11 +324,15 @@ class EntryWriter:
         )  # fmt: skip
         self._add(kept, None)
 
-    def _add(self, version: Version, change: LocalChange | None) -> None:
+    def _add(self, version: Version, change: LocalChange | None, *, first: bool = False) -> None:
         """The version's dot names this entry, so its record never moves on to the next: `begin_unit` made room."""
         data = encode_version(version)
         self._append(data)
-        self._versions.append((replace(version, hash=record_hash(data)), data, change))
+        version = hashed(version, record_hash(data))
+        if first and change is not None:
+            self._first.append((version, data, change))
+        else:
+            self._versions.append((version, data, change))
 
     def flush(self, everything: bool = False, heartbeat: bool = False) -> FeedHead | None:
         """Seal and append what was collected; returns where the feed now ends (None: nothing was written).
@@ -355,21 +362,27 @@ class EntryWriter:
 
     def _place(self, time_ms: int) -> None:
         catalog = self._context.catalog
-        new: list[tuple[Placed, bytes | None]] = []
+        new = [_placed(version, change) for version, _, change in self._first]
         changed: list[tuple[Placed, bytes | None]] = []
         for version, _, change in self._versions:
             if change is not None:
-                placed = Placed(
-                    path=version.path, dot=version.dot, hash=version.hash, kind=version.kind, vector=version.vector,
-                    fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
-                    xattrs=change.xattrs,
-                )  # fmt: skip
-                (new if change.base is None else changed).append((placed, change.rows))
+                (new if change.base is None else changed).append(_placed(version, change))
         catalog.placed.put_all(changed)
         catalog.placed.put_new(new)
-        catalog.history.note([version for version, _, _ in self._versions], time_ms)
+        catalog.history.note([version for version, _, _ in (*self._first, *self._versions)], time_ms)
+        catalog.versions.begin([(version, data) for version, data, _ in self._first])
         catalog.versions.refresh(catalog.versions.apply([(version, data) for version, data, _ in self._versions]))
-        self._versions = []
+        self._versions, self._first = [], []
+
+
+def _placed(version: Version, change: LocalChange) -> tuple[Placed, bytes | None]:
+    """The row of what a change published, and its chunk list."""
+    placed = Placed(
+        path=version.path, dot=version.dot, hash=version.hash, kind=version.kind, vector=version.vector,
+        fingerprint=change.fingerprint, mode=change.mode, target=change.target, content=version.content,
+        xattrs=change.xattrs,
+    )  # fmt: skip
+    return placed, change.rows
 
 
 def _covers(vector: Vector, version: Version) -> bool:

@@ -220,8 +220,8 @@ class Replica:
     def _status(self) -> FolderStatus:
         context = self._context
         catalog = context.catalog
-        wanted, local, conflicts = catalog.versions.totals()
-        files, size = catalog.versions.needed()
+        wanted, local, conflicts = catalog.totals.get()
+        files, size = catalog.totals.needed()
         shape = self.reshaping.figures(files)
         if not shape.type.writes:
             files = size = 0

@@ -95,8 +95,7 @@ def _look_one(context: Context, directory: Path, found: Looked) -> None:
         return
     known, problems = placed.in_directory(directory), placed.problem_paths(directory)
     noted = {} if context.publishes else context.catalog.local_changes.in_directory(directory)
-    on_the_way, kept = shape.verdict(directory).ignored, False
-    first = len(found.candidates)
+    on_the_way, kept, before = shape.verdict(directory).ignored, False, len(found.candidates)
     for name, stat in entries:
         path, outline, reason = (*directory, name), known.pop(name, None), None
         if (
@@ -119,7 +118,8 @@ def _look_one(context: Context, directory: Path, found: Looked) -> None:
                 _compare(context, path, stat, base, noted.pop(name, None), found)
         if reason is not None or name in problems:
             placed.set_problem(path, reason)
-    found.candidates[first:] = _with_deletions(context, found.candidates[first:])
+    if len(found.candidates) > before and placed.has_rows_in(directory):
+        found.candidates[before:] = _with_deletions(context, found.candidates[before:])
     if on_the_way and kept:
         _claim_the_way(context, directory, found)
     found.missing += _missing(context, known.values(), noted)
@@ -239,7 +239,7 @@ def _compare(context: Context, path: Path, stat: Stat, base: Placed | None, note
 
 
 def _with_deletions(context: Context, candidates: list[Candidate]) -> list[Candidate]:
-    """A deletion that was applied here is the base of a new file."""
+    """A deletion that was applied here is the base of what is new at its path."""
     known = context.catalog.placed.get_all([each.path for each in candidates if each.base is None])
     return [
         replace(each, base=known[each.path]) if each.base is None and each.path in known else each
@@ -377,6 +377,9 @@ class _SameInodes:
         """Names that one of the new files has been renamed from: hard links have one inode for several."""
         self._stats = self._filesystem.stats([old.path for held in self._placed.values() for old in held])
 
+    def knows(self, inode: int) -> bool:
+        return inode in self._placed
+
     def gone(self, seen: Fingerprint) -> Iterable[Placed]:
         """Rows of this very file under names where nothing stands now."""
         for old in self._placed.get(seen.inode, ()):
@@ -390,6 +393,8 @@ def _renamed_from(context: Context, candidate: Candidate, inodes: _SameInodes) -
     """If this very file (inode, size, mtime) is placed under another name that is gone: the two sides of a rename."""
     path, stat, base = candidate.path, candidate.stat, candidate.base
     if base is not None and base.live:
+        return None
+    if not inodes.knows(stat.inode):
         return None
     seen = fingerprint_of(stat)
     for old in inodes.gone(seen):

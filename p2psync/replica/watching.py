@@ -7,6 +7,8 @@ what changes while a commit is in flight is the next group.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -19,7 +21,7 @@ from p2psync.planner.ignoring import SHARED
 from p2psync.replica.bases import Fresh, remember
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.marker import check_marker
-from p2psync.replica.missing import deletions, missing_below
+from p2psync.replica.missing import deletions, pages
 from p2psync.replica.noting import publish_or_note
 from p2psync.replica.publisher import Committed
 from p2psync.replica.reader import give_back_windows
@@ -47,8 +49,11 @@ class Watching:
 
     def __init__(self, context: Context, replica: bytes, watcher: WatcherFactory) -> None:
         self._context, self._replica, self._watcher = context, replica, watcher
-        self._missing: dict[Path, Placed] = {}
+        self._missing: set[Path] = set()
+        """Directories in which something is missing."""
         self._went_missing = Signal()
+        self._looking = trio.Lock()
+        """Held by a walk, and by each page of tombstones: what moved is found under its new name before the old one goes."""
         self._everything = True
         self._stop = False
         self.scanning = True
@@ -124,7 +129,8 @@ class Watching:
             serving = self._requested
             everything = await self._patterns_changed(nursery) or everything
             started = trio.current_time()
-            unsettled = await self._walk([()] if everything else sorted(directories), everything)
+            async with self._looking:
+                unsettled = await self._walk(deque([()] if everything else sorted(directories)), everything)
             if unsettled:
                 nursery.start_soon(self._look_later, unsettled)
             if everything:
@@ -179,11 +185,11 @@ class Watching:
         await trio.sleep(seconds)
         self._context.rescan(directories)
 
-    async def _walk(self, pending: list[Path], everything: bool) -> set[Path]:
+    async def _walk(self, pending: deque[Path], everything: bool) -> set[Path]:
         context, unsettled = self._context, set[Path]()
         await context.workers.run(check_marker, context.filesystem, context.folder, self._replica)
         while pending:
-            batch, pending = pending[:_LOOK_DIRECTORIES], pending[_LOOK_DIRECTORIES:]
+            batch = [pending.popleft() for _ in range(min(_LOOK_DIRECTORIES, len(pending)))]
             found: Looked = await context.workers.run(look, context, batch)
             pending += found.below if everything else found.appeared
             groups = grouped(
@@ -192,7 +198,7 @@ class Watching:
             for group in groups:
                 unsettled |= await self._publish(group)
             if found.missing:
-                self._missing |= {placed.path: placed for placed in found.missing}
+                self._missing |= {placed.path[:-1] for placed in found.missing}
                 self.settling = True
                 self._went_missing.notify()
         return unsettled
@@ -237,12 +243,18 @@ class Watching:
                 context.changed.notify()
                 await self._went_missing.wait(seen)
             await trio.sleep(SETTLE_SECONDS)
-            gone, self._missing = list(self._missing.values()), {}
+            directories, self._missing = self._missing, set()
+            left = pages(context, directories)
 
-            def work(gone: list[Placed] = gone) -> Committed:
+            def work(left: Iterator[list[Placed]] = left) -> Committed | None:
                 check_marker(context.filesystem, context.folder, self._replica)
-                below = {placed.path: placed for top in gone for placed in missing_below(context, top)}
-                units = deletions(context, below.values())
-                return publish_or_note(context, units) if units else Committed()
+                page = next(left, None)
+                units = deletions(context, page) if page is not None else []
+                return publish_or_note(context, units) if units else None if page is None else Committed()
 
-            self._announce(await context.workers.run(work))
+            while True:
+                async with self._looking:
+                    committed = await context.workers.run(work)
+                if committed is None:
+                    break
+                self._announce(committed)

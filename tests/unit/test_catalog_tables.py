@@ -86,10 +86,14 @@ def test_a_placed_row_comes_back_as_it_was_put(
     catalog.placed.put(row)
     assert catalog.placed.get(row.path) == row
     assert decode_placed(encode_placed(row)) == row
+    assert catalog.totals.get()[1] == (seen.size if kind is Kind.FILE else 0)
     catalog.placed.refresh(row.path, NOTHING, row.xattrs)
     assert catalog.placed.get(row.path) == replace(row, fingerprint=NOTHING)
+    assert catalog.totals.get()[1] == 0
+    catalog.placed.put(row)
     catalog.placed.forget(row.path)
     assert catalog.placed.get(row.path) is None
+    assert catalog.totals.get() == (0, 0, 0)
     catalog.close()
 
 
@@ -155,6 +159,25 @@ def test_below_is_what_lies_under_a_directory_and_nothing_beside_it(catalog: Cat
     assert {p.path for p in catalog.placed.below(())} == set(paths)
     assert set(catalog.placed.in_directory((b"d",))) == {b"x"}
     assert len(catalog.placed.below((), limit=2)) == 2
+
+
+def test_below_comes_in_pages_with_whatever_is_deeper_first(catalog: Catalog) -> None:
+    paths: list[Path] = [
+        (b"d", b"e"),
+        (b"d", b"e", b"f"),
+        (b"d", b"e", b"f", b"g"),
+        (b"d", b"e-"),
+        (b"d", b"h"),
+        (b"d-", b"x"),
+    ]
+    for path in paths:
+        catalog.placed.put(placed(path))
+    for limit in (1, 2, 3, 10):
+        seen: list[Path] = []
+        while page := catalog.placed.below((b"d",), limit, seen[-1] if seen else None):
+            seen += [row.path for row in page]
+        assert sorted(seen) == paths[:-1]
+        assert all(seen.index(path) < seen.index(path[:-1]) for path in paths[1:3])
 
 
 def test_a_rename_is_hinted_by_inode_size_and_time_together(catalog: Catalog) -> None:

@@ -132,7 +132,8 @@ class CatalogMachine(RuleBasedStateMachine):
                 dot, kind, vector, _ = rows[path]
                 self.put(
                     Placed(
-                        path=path, dot=dot, hash=RecordHash(bytes(32)), kind=kind, vector=vector, fingerprint=NOTHING
+                        path=path, dot=dot, hash=RecordHash(bytes(32)), kind=kind, vector=vector,
+                        fingerprint=replace(NOTHING, size=dot.seq),
                     )
                 )  # fmt: skip
 
@@ -150,7 +151,10 @@ class CatalogMachine(RuleBasedStateMachine):
 
     def put(self, placed: Placed) -> None:
         self.placed[placed.path] = placed
-        self.catalog.placed.put(placed)
+        if placed.dot.seq % 2:
+            self.catalog.placed.put(placed)
+        else:
+            self.catalog.placed.put_all([(placed, None)])
         self.catalog.versions.check_need(placed.path)
 
     # What must hold after every step.
@@ -192,7 +196,18 @@ class CatalogMachine(RuleBasedStateMachine):
                 expected[path] = False
         queued = [need for live in (True, False) for need in self.catalog.versions.needs(live, 0)]
         assert {need.path: need.live for need in queued} == expected
-        assert self.catalog.versions.needed()[0] == len(expected)
+        assert self.catalog.totals.needed()[0] == len(expected)
+
+    @invariant()
+    def totals_are_the_sums_of_the_rows(self) -> None:
+        if not hasattr(self, "catalog"):
+            return
+        scalar = self.catalog._db.scalar
+        assert self.catalog.totals.get() == (
+            scalar("SELECT coalesce(sum(size), 0) FROM wanted WHERE kind <> 3"),
+            scalar("SELECT coalesce(sum(size), 0) FROM placed WHERE kind = 0"),
+            scalar("SELECT count(*) FROM wanted WHERE source_dir IS NOT NULL"),
+        )
 
 
 CatalogMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
