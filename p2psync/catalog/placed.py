@@ -6,7 +6,7 @@ Source: formats, "On disk".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from p2psync.catalog.rows import (
     CONTENT_AT,
@@ -60,6 +60,20 @@ class PlacedFiles:
         """Outlines of the live rows directly inside a directory, by name."""
         rows = self._db.query(f"SELECT {PLACED_COLUMNS} FROM placed WHERE dir = ? AND kind <> 3", (join(path),))
         return {row[1]: Outline(row) for row in rows}
+
+    def outlines(self, path: Path, names: Iterable[bytes]) -> dict[bytes, Outline]:
+        """`in_directory` of these names only."""
+        directory = join(path)
+        rows = self._db.look_up(
+            f"SELECT {PLACED_COLUMNS} FROM {{asked}} CROSS JOIN placed ON dir = column1 AND name = column2 AND kind <> 3",
+            [(directory, name) for name in names],
+        )
+        return {row[1]: Outline(row) for row in rows}
+
+    def is_large(self, path: Path, rows: int) -> bool:
+        """Whether a directory has more than so many rows, those of what was deleted counted."""
+        query = "SELECT count(*) FROM (SELECT 1 FROM placed WHERE dir = ? LIMIT ?)"
+        return int(self._db.scalar(query, (join(path), rows + 1))) > rows
 
     def has_rows_in(self, path: Path) -> bool:
         """Whether anything, deletions too, is or was placed directly inside a directory."""

@@ -315,7 +315,7 @@ class InotifyWatcher:
         elif mask & _ENDED:
             self._open.discard((watch, name))
         if not mask & (flags.DELETE_SELF | flags.MOVE_SELF):
-            self._gathered.directories.add(path)
+            self._gathered.changed(path, name)
         if mask & flags.ISDIR and name and not is_ours(name):
             self._take_directory(node, path, mask, name)
 

@@ -7,7 +7,7 @@ happen (not while the other half of a rename may still come) is `watching.py`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from p2psync.catalog.rows import Placed
 from p2psync.errors import P2psyncError
@@ -16,16 +16,17 @@ from p2psync.index.versions import Kind
 from p2psync.replica.context import Context
 from p2psync.replica.publisher import LocalChange, Unit
 from p2psync.replica.scanner import look
+from p2psync.replica.watcher import Changes
 
 _PAGE = 5000
 """Tombstones published at once: far more than what makes other devices' brakes ask, so that they see at once that it is much."""
 
 
-def pages(context: Context, directories: Iterable[Path]) -> Iterator[list[Placed]]:
+def pages(context: Context, where: Changes) -> Iterator[list[Placed]]:
     """What is missing in these directories, with everything below it. Nothing comes twice once it was published."""
     page: list[Placed] = []
-    for directory in sorted(directories, key=len, reverse=True):
-        for gone in look(context, [directory]).missing:
+    for directory in sorted(where.directories, key=len, reverse=True):
+        for gone in look(context, [directory], where.names).missing:
             for row in _with_all_below(context, gone):
                 page.append(row)
                 if len(page) == _PAGE:

@@ -7,7 +7,7 @@ silent about anything (a full queue, watches that ran out), so a periodic rescan
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +21,7 @@ class Changes:
     """What to look at. A path may be gone by the time it is looked at.
 
     `directories`: their entries, or entries' content or metadata, changed; look at each, not below.
+    `names`: of some of those the only entries that changed, where these are few: a large one need not be looked at whole.
     `appeared`: directories that were created or moved in; walk each to the bottom. Word of every change after the
     watcher returned this is certain for them too.
     `overflow`: word was lost, or the root itself went away; check the root and rescan everything.
@@ -29,8 +30,11 @@ class Changes:
     directories: frozenset[Path]
     appeared: frozenset[Path]
     overflow: bool
+    names: Mapping[Path, Set[bytes]] = field(default_factory=dict, compare=False)
 
 
+NAMES_MOST = 64
+"""Beyond so many changed entries the whole directory is looked at."""
 Skips = Callable[[Path], bool]
 """Whether nothing in a directory or below it can matter, so that it need not be watched."""
 
@@ -54,6 +58,20 @@ class Gathered:
     directories: set[Path] = field(default_factory=set)
     appeared: set[Path] = field(default_factory=set)
     overflow: bool = False
+    names: dict[Path, set[bytes]] = field(default_factory=dict)
+
+    def changed(self, directory: Path, name: bytes | None) -> None:
+        """Something in a directory changed: the entry `name`, or (None) whatever it was."""
+        if directory not in self.directories:
+            self.directories.add(directory)
+            if name:
+                self.names[directory] = {name}
+        elif directory in self.names:
+            names = self.names[directory]
+            if not name or len(names) >= NAMES_MOST:
+                del self.names[directory]
+            else:
+                names.add(name)
 
     def __bool__(self) -> bool:
         return bool(self.directories or self.appeared or self.overflow)
@@ -68,9 +86,12 @@ class Gathered:
         """Hand out everything and begin anew; of nested directories that appeared only the outermost is named."""
         outermost = {path for path in self.appeared if not any(path[:up] in self.appeared for up in range(len(path)))}
         changes = Changes(
-            directories=frozenset(self.directories), appeared=frozenset(outermost), overflow=self.overflow
+            directories=frozenset(self.directories),
+            appeared=frozenset(outermost),
+            overflow=self.overflow,
+            names=self.names,
         )
-        self.directories, self.appeared, self.overflow = set(), set(), False
+        self.directories, self.appeared, self.overflow, self.names = set(), set(), False, {}
         return changes
 
 
@@ -88,12 +109,12 @@ class ManualWatcher:
 
     def touch(self, directory: Path) -> None:
         """Something directly in `directory` changed."""
-        self._gathered.directories.add(directory)
+        self._gathered.changed(directory, None)
         self._fed.set()
 
     def appear(self, directory: Path) -> None:
         """`directory` was created or moved in."""
-        self._gathered.directories.add(directory[:-1])
+        self._gathered.changed(directory[:-1], directory[-1])
         self._gathered.appeared.add(directory)
         self._fed.set()
 

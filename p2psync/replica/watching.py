@@ -8,7 +8,7 @@ what changes while a commit is in flight is the next group.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -25,8 +25,8 @@ from p2psync.replica.missing import deletions, pages
 from p2psync.replica.noting import publish_or_note
 from p2psync.replica.publisher import Committed
 from p2psync.replica.reader import give_back_windows
-from p2psync.replica.scanner import Candidate, Looked, look, prepare
-from p2psync.replica.watcher import Watcher
+from p2psync.replica.scanner import Candidate, Looked, Named, look, prepare
+from p2psync.replica.watcher import Gathered, Watcher
 
 SETTLE_SECONDS = 0.25
 """How long a path must be missing before its tombstone is published."""
@@ -49,8 +49,10 @@ class Watching:
 
     def __init__(self, context: Context, replica: bytes, watcher: WatcherFactory) -> None:
         self._context, self._replica, self._watcher = context, replica, watcher
-        self._missing: set[Path] = set()
-        """Directories in which something is missing."""
+        self._noticed = Gathered()
+        """What the watcher named, and what has to settle, to be looked at beside what is dirty."""
+        self._missing = Gathered()
+        """Where something is missing."""
         self._went_missing = Signal()
         self._looking = trio.Lock()
         """Held by a walk, and by each page of tombstones: what moved is found under its new name before the old one goes."""
@@ -105,7 +107,16 @@ class Watching:
             self.limited = watcher.limited
             if changes.overflow:
                 self.rescan_everything()
-            self._context.rescan(set(changes.directories) | set(changes.appeared))
+            self._context.rescan(set(changes.appeared))
+            self._notice({directory: changes.names.get(directory) for directory in changes.directories})
+
+    def _notice(self, where: Mapping[Path, Set[bytes] | None]) -> None:
+        """Look at these directories, or at these entries of them, again."""
+        for directory, names in where.items():
+            for name in names or (None,):
+                self._noticed.changed(directory, name)
+        if where:
+            self._context.look_again.notify()
 
     async def _rescan_now_and_then(self) -> None:
         while True:
@@ -118,7 +129,9 @@ class Watching:
         while True:
             seen = context.look_again.count
             everything, self._everything = self._everything, False
-            directories, context.dirty = context.dirty, set()
+            noticed, directories, context.dirty = self._noticed.take(), context.dirty, set()
+            named = {place: names for place, names in noticed.names.items() if place not in directories}
+            directories |= noticed.directories
             if not everything and not directories:
                 self.scanning = False
                 give_back_windows()
@@ -130,7 +143,7 @@ class Watching:
             everything = await self._patterns_changed(nursery) or everything
             started = trio.current_time()
             async with self._looking:
-                unsettled = await self._walk(deque([()] if everything else sorted(directories)), everything)
+                unsettled = await self._walk(deque([()] if everything else sorted(directories)), named, everything)
             if unsettled:
                 nursery.start_soon(self._look_later, unsettled)
             if everything:
@@ -172,8 +185,7 @@ class Watching:
         if context.trouble.get(subject) != sentence:
             context.set_trouble(subject, sentence)
         if again is not None:
-            root: set[Path] = {()}
-            nursery.start_soon(self._look_later, root, again)
+            nursery.start_soon(self._look_later, {SHARED}, again)
         if self._patterns == context.shape.patterns:
             return False
         self._patterns = context.shape.patterns
@@ -181,16 +193,19 @@ class Watching:
         context.work_arrived.notify()
         return True
 
-    async def _look_later(self, directories: set[Path], seconds: float = _UNSETTLED_SECONDS) -> None:
+    async def _look_later(self, files: set[Path], seconds: float = _UNSETTLED_SECONDS) -> None:
         await trio.sleep(seconds)
-        self._context.rescan(directories)
+        where: dict[Path, set[bytes]] = {}
+        for path in files:
+            where.setdefault(path[:-1], set()).add(path[-1])
+        self._notice(where)
 
-    async def _walk(self, pending: deque[Path], everything: bool) -> set[Path]:
+    async def _walk(self, pending: deque[Path], named: Named, everything: bool) -> set[Path]:
         context, unsettled = self._context, set[Path]()
         await context.workers.run(check_marker, context.filesystem, context.folder, self._replica)
         while pending:
             batch = [pending.popleft() for _ in range(min(_LOOK_DIRECTORIES, len(pending)))]
-            found: Looked = await context.workers.run(look, context, batch)
+            found: Looked = await context.workers.run(look, context, batch, {} if everything else named)
             pending += found.below if everything else found.appeared
             groups = grouped(
                 found.candidates, lambda each: each.stat.size, most=_PREPARE_FILES, most_bytes=_PREPARE_BYTES
@@ -198,7 +213,8 @@ class Watching:
             for group in groups:
                 unsettled |= await self._publish(group)
             if found.missing:
-                self._missing |= {placed.path[:-1] for placed in found.missing}
+                for placed in found.missing:
+                    self._missing.changed(placed.path[:-1], placed.path[-1])
                 self.settling = True
                 self._went_missing.notify()
         return unsettled
@@ -243,8 +259,7 @@ class Watching:
                 context.changed.notify()
                 await self._went_missing.wait(seen)
             await trio.sleep(SETTLE_SECONDS)
-            directories, self._missing = self._missing, set()
-            left = pages(context, directories)
+            left = pages(context, self._missing.take())
 
             def work(left: Iterator[list[Placed]] = left) -> Committed | None:
                 check_marker(context.filesystem, context.folder, self._replica)

@@ -18,6 +18,7 @@ import trio
 from p2psync.replica import missing, watching
 from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.replica.replica import Replica
+from p2psync.replica.scanner import LARGE
 from tests.support.devices import Device, idle, until
 from tests.support.peers import DIRECT
 
@@ -194,3 +195,44 @@ async def test_what_is_deleted_is_told_in_pages_whatever_is_deeper_first(
             assert row.path[:-1] not in seen  # its directory comes after it
             seen.add(row.path)
     assert max(sizes) == 30 and sum(sizes) == len(gone)
+
+
+async def test_in_a_large_directory_only_what_changed_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Device(tmp_path, 1)
+    device.found()
+    for number in range(2 * LARGE):
+        device.write(f"flat/f{number}", b"\0file %d" % number)
+    async with device.running(None, links=DIRECT) as replica:
+        await settled(replica)
+        listed: list[object] = []
+        really = LocalFilesystem.list_directory
+
+        def list_directory(self: LocalFilesystem, path: Any) -> Any:
+            listed.append(path)
+            return really(self, path)
+
+        monkeypatch.setattr(LocalFilesystem, "list_directory", list_directory)
+        device.write("flat/f0", b"\0edited")
+        (device.root / "flat/f1").unlink()
+        (device.root / "flat/f2").rename(device.root / "flat/moved")
+        device.write("flat/new", b"\0new")
+        device.write("flat/below/deep", b"\0deep")
+        gone = [b"f1", b"f2"]
+        there = [b"moved", b"new", b"below"]
+        placed = replica._context.catalog.placed
+        with trio.fail_after(30):
+            while True:
+                seen = replica.changed.count
+                held = placed.in_directory((b"flat",))
+                if not any(name in held for name in gone) and all(name in held for name in there):
+                    break
+                await replica.changed.wait(seen)
+        await until(replica, idle)
+        assert (b"flat",) not in listed
+        (version,) = replica._context.catalog.versions.frontier((b"flat", b"moved"))
+        assert version.origin is not None
+        assert placed.get((b"flat", b"below", b"deep")) is not None
+        edited = placed.get((b"flat", b"f0"))
+        assert edited is not None and edited.fingerprint.size == len(b"\0edited")

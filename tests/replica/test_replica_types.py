@@ -17,7 +17,7 @@ from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Filesystem
 from p2psync.replica.reader import Content, read_content
 from p2psync.replica.replica import Replica
-from p2psync.replica.scanner import Looked, look
+from p2psync.replica.scanner import Looked, Named, look
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
 from tests.support.devices import Device, converge, idle, until
@@ -264,11 +264,11 @@ async def test_what_waits_behind_a_local_change_is_not_looked_at_again_and_again
 ) -> None:
     looked: list[tuple[bytes, ...]] = []
 
-    def counted(context: Context, directories: Iterable[tuple[bytes, ...]]) -> Looked:
+    def counted(context: Context, directories: Iterable[tuple[bytes, ...]], named: Named) -> Looked:
         batch = list(directories)
         if not context.publishes:
             looked.extend(batch)
-        return look(context, batch)
+        return look(context, batch, named)
 
     async with devices(tmp_path, FolderType.RECEIVEONLY) as (a, b, first, second):
         a.write("f", b"1")
