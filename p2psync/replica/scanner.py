@@ -8,7 +8,7 @@ are in `watching.py`. Source: formats, "On disk".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from p2psync.catalog.local_changes import LocalChange as Noted

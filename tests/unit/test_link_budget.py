@@ -18,7 +18,8 @@ from tests.unit.test_peer_channel import Answers, opened
 MIB = 1 << 20
 IN_FLIGHT, ROUNDS, CHUNKS = 3, 4, 4
 STEPS, TURNS = 40, 13
-"""For a MiB; 27 and 8 were counted, 65 and 16 when every read and every frame took a turn. How much a receiver finds at once is the kernel's to say."""
+"""For a MiB; 27 and 8 were counted, 65 and 16 when every read and every frame took a turn. How much a receiver finds at once
+is the kernel's to say."""
 WANTED = [WantedChunk(ChunkId(bytes([number]) * 32), MIB) for number in range(CHUNKS)]
 
 
