@@ -13,7 +13,8 @@ from p2psync.index.paths import Path
 from p2psync.index.versions import NO_CONTENT, Kind, join_vectors
 from p2psync.replica.context import Context
 from p2psync.replica.plans import as_placed
-from p2psync.replica.publisher import LocalChange, commit
+from p2psync.replica.changes import LocalChange
+from p2psync.replica.publisher import commit
 from p2psync.replica.scanner import placed_rows
 
 _ROUNDS = 4

@@ -28,6 +28,7 @@ from p2psync.index.versions import NO_CONTENT, Content, Dot, Kind, Origin, Vecto
 from p2psync.index.xattrs import Xattrs
 from p2psync.limits import CHUNK_LIST_INLINE, ENTRY_BODY_MAX, INLINE_MAX, XATTRS_MAX
 from p2psync.planner.xattrs import NOTHING_HELD, HeldXattrs, Look
+from p2psync.replica.changes import LocalChange, Unit
 from p2psync.replica.chunk_lists import content_of, file_rows
 from p2psync.replica.context import Context
 from p2psync.replica.standing import Standing
@@ -43,32 +44,6 @@ _VECTOR_ROW = 48
 _CLAIMED_MODE = 0o755
 _KEPT_MAX = 12
 """Conflict copies of one path published in one entry; each may carry 36 KiB of chunk list and 16 KiB of extended attributes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalChange:
-    """One path as the disk now shows it, against `base`, the placed row it was compared with.
-
-    For a file `rows` is its full chunk list and `inline` its bytes when they are few. `origin` names the path it was
-    renamed from; that path's own change stands in the same unit.
-    """
-
-    path: Path
-    kind: Kind
-    base: Placed | None
-    fingerprint: Fingerprint = NOTHING
-    mode: int = 0
-    target: bytes | None = None
-    parameters: tuple[int, int, int] = (0, 0, 0)
-    rows: bytes = b""
-    inline: Plaintext | None = None
-    origin: Placed | None = None
-    xattrs: HeldXattrs = NOTHING_HELD
-    """What is known of its extended attributes once this is published."""
-
-
-Unit = tuple[LocalChange, ...]
-"""Changes that must stand in the same entry: one, or the two sides of a rename."""
 
 
 @dataclass(slots=True)

@@ -30,7 +30,8 @@ from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Filesystem
 from p2psync.replica.history import PastVersion, Records, list_history, version_of
 from p2psync.replica.keeping import free_name, kept_path
-from p2psync.replica.publisher import EntryWriter, LocalChange, room_of
+from p2psync.replica.changes import LocalChange
+from p2psync.replica.publisher import EntryWriter, room_of
 from p2psync.replica.retrieval import Retrieval, Target
 from p2psync.wire.peer_bodies import WantedChunk
 

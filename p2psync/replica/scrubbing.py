@@ -25,7 +25,8 @@ from p2psync.planner.grouping import grouped
 from p2psync.replica.context import Context
 from p2psync.replica.history import version_of
 from p2psync.replica.retrieval import Retrieval, Target
-from p2psync.replica.scanner import ROTTEN, fingerprint_of, placed_rows
+from p2psync.replica.flaws import ROTTEN
+from p2psync.replica.scanner import fingerprint_of, placed_rows
 
 ROTTEN_FILES: Path = (MARKER, b"rotten")
 _PAGE = 1000

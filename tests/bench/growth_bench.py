@@ -21,7 +21,8 @@ from rich.table import Table
 
 from p2psync.catalog.rows import Fingerprint
 from p2psync.index.versions import Kind
-from p2psync.replica.publisher import LocalChange, commit
+from p2psync.replica.changes import LocalChange
+from p2psync.replica.publisher import commit
 from p2psync.replica.replica import Replica
 from p2psync.replica.scanner import look, prepare
 from p2psync.seams import SystemClock
