@@ -1,8 +1,8 @@
 """The catalog: all one device knows in clear about one folder, in one SQLite file.
 
 It owns the tables and their consistency; it neither touches the user's files nor talks to anyone. Its parts are
-`feeds`, `forks`, `attendance`, `versions`, `placed`, `totals`, `locations`, `intents`, `history`, `kept`, `bases`,
-`brake`, `local_changes` and `rotten`; `transaction()` spans them all.
+`feeds`, `forks`, `attendance`, `versions`, `needs`, `placed`, `totals`, `locations`, `intents`, `history`, `kept`,
+`bases`, `brake`, `local_changes` and `rotten`; `transaction()` spans them all.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from p2psync.catalog.intents import Intents
 from p2psync.catalog.kept import KeptVersions
 from p2psync.catalog.local_changes import LocalChanges
 from p2psync.catalog.locations import Locations
+from p2psync.catalog.needs import Needs
 from p2psync.catalog.placed import PlacedFiles
 from p2psync.catalog.rotten import RottenFiles
 from p2psync.catalog.totals import Totals
@@ -43,6 +44,7 @@ class Catalog:
         self.totals = Totals(self._db)
         self.placed = PlacedFiles(self._db, self.totals)
         self.versions = Versions(self._db, self.placed, self.totals, self._short_device)
+        self.needs = Needs(self._db)
         self.conflicts = Conflicts(self._db, self.versions)
         self.locations = Locations(self._db)
         self.intents = Intents(self._db)

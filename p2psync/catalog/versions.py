@@ -14,7 +14,6 @@ from p2psync.catalog.frontiers import Frontiers
 from p2psync.catalog.placed import PlacedFiles
 from p2psync.catalog.rows import Placed, columns, decode_vector, encode_vector, path_of, prefix
 from p2psync.catalog.totals import Totals
-from p2psync.crypto.hashing import content_hash
 from p2psync.errors import BugError
 from p2psync.ids import ChunkId, FeedId
 from p2psync.index.merge import DerivedCopy, Outcome, decide, derive_copies
@@ -38,14 +37,6 @@ class Wanted:
     source: Path | None
     chunk: ChunkId | None
     """The first chunk of its content, if it has any."""
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    id: int
-    path: Path
-    live: bool
-    size: int
 
 
 class Versions:
@@ -301,47 +292,6 @@ class Versions:
         "FROM placed JOIN wanted USING (dir, name) WHERE wanted.kind = 3 AND placed.kind <> 3"
         " AND NOT EXISTS (SELECT 1 FROM need WHERE need.dir = placed.dir AND need.name = placed.name)"
     )
-
-    def need_at(self, path: Path) -> Need | None:
-        """The queued need of one path."""
-        row = self._db.query_one("SELECT id, live, size FROM need WHERE dir = ? AND name = ?", columns(path))
-        return None if row is None else Need(row[0], path, bool(row[1]), row[2])
-
-    def is_needed(self, path: Path) -> bool:
-        """Whether a path is queued; a long name may also be given by the hash its temp is called after."""
-        return bool(self.needed_among([path]))
-
-    def needed_among(self, paths: Sequence[Path]) -> set[Path]:
-        """Those of many paths for which `is_needed`."""
-        sql = "SELECT dir, name FROM {asked} CROSS JOIN need ON dir = column1 AND name = column2"
-        queued = {path_of(*row) for row in self._db.look_up(sql, [columns(path) for path in paths])}
-        return queued | {path for path in paths if len(path[-1]) == 64 and self._is_hash_of_needed(path)}
-
-    def _is_hash_of_needed(self, path: Path) -> bool:
-        long = self._db.query("SELECT name FROM need WHERE dir = ? AND length(name) > 64", columns(path)[:1])
-        return any(content_hash(held).hex().encode() == path[-1] for (held,) in long)
-
-    def needs(self, live: bool, after: int, limit: int = 1000) -> list[Need]:
-        """Queued paths with id above `after`, oldest first."""
-        return self._needs("", live, after, limit)
-
-    def needs_with_source(self, after: int, limit: int = 1000) -> list[Need]:
-        """Like `needs` of what is alive, without those whose first chunk nothing can give yet."""
-        return self._needs(
-            " AND (prefix IS NULL"
-            " OR EXISTS (SELECT 1 FROM location WHERE location.prefix = need.prefix)"
-            " OR EXISTS (SELECT 1 FROM inline_chunk WHERE inline_chunk.chunk = need.chunk)"
-            " OR EXISTS (SELECT 1 FROM file_chunk WHERE file_chunk.prefix = need.prefix)"
-            " OR EXISTS (SELECT 1 FROM list_chunk WHERE list_chunk.chunk = need.chunk))",
-            True, after, limit,
-        )  # fmt: skip
-
-    def _needs(self, condition: str, live: bool, after: int, limit: int) -> list[Need]:
-        rows = self._db.query(
-            f"SELECT id, dir, name, live, size FROM need WHERE live = ? AND id > ?{condition} ORDER BY id LIMIT ?",
-            (live, after, limit),
-        )
-        return [Need(row[0], path_of(row[1], row[2]), bool(row[3]), row[4]) for row in rows]
 
     def live_below(self, path: Path) -> bool:
         """Whether a published version is wanted alive anywhere below this path."""

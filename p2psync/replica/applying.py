@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import trio
 
-from p2psync.catalog.versions import Need
+from p2psync.catalog.needs import Need
 from p2psync.errors import StorageError
 from p2psync.index.paths import Path, show
 from p2psync.index.versions import Kind
@@ -128,14 +128,14 @@ class Applying:
     def _next_needs(self, live: bool, after: int) -> Sequence[Need]:
         """The next page of the queue; whatever came since the last one is judged by the brake first."""
         self.braking.judge()
-        versions = self._context.catalog.versions
-        with self._context.catalog.reading():
+        catalog, versions = self._context.catalog, self._context.catalog.versions
+        with catalog.reading():
             if not live and versions.taken_in != self._live_done:
                 return []  # what came since may be the other side of a rename: first what is alive of it
             self._live_done = versions.taken_in
             if live and not self._context.peers:  # a live peer may have what no store was told of
-                return versions.needs_with_source(after)
-            return versions.needs(live, after)
+                return catalog.needs.with_source(after)
+            return catalog.needs.page(live, after)
 
     async def _ignores_first(self) -> int:
         """The ignore file comes before everything it may ignore."""
@@ -150,7 +150,7 @@ class Applying:
 
     def _need_of_ignores(self) -> Need | None:
         self.braking.judge()
-        return self._context.catalog.versions.need_at(SHARED)
+        return self._context.catalog.needs.at(SHARED)
 
     def _take_ignores(self) -> None:
         context = self._context
@@ -175,7 +175,7 @@ class Applying:
         """Between rounds nothing is being assembled: what no queued path needs was given up."""
         context = self._context
         temps = list(context.temps)
-        for path in set(temps) - context.catalog.versions.needed_among(temps):
+        for path in set(temps) - context.catalog.needs.among(temps):
             with suppress(OSError):  # it stays where it is, and must stop no other path
                 context.filesystem.remove_temp(path)
             context.temps.discard(path)

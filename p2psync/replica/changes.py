@@ -8,7 +8,7 @@ from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
 from p2psync.ids import Plaintext
 from p2psync.index.paths import Path
 from p2psync.index.versions import Kind
-from p2psync.planner.xattrs import NOTHING_HELD, HeldXattrs, Look
+from p2psync.planner.xattrs import NOTHING_HELD, HeldXattrs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -188,7 +188,7 @@ class Conflicts:
         return settled[0]
 
     def _pending(self, paths: Sequence[Path]) -> bool:
-        return any(self._context.catalog.versions.is_needed(path) for path in paths)
+        return any(self._context.catalog.needs.has(path) for path in paths)
 
     def _publish(self, path: Path, how: Keep | Merged) -> list[Path] | None:
         """Publish the resolution; the paths it touches, what it was a conflict of first. None: the disk moved on."""

@@ -100,7 +100,7 @@ def explain(context: Context, path: Path, knowing: Knowing) -> Explained:
         placed, disk = catalog.placed.get(path), _disk(context, path)
         frontier = catalog.versions.frontier(path) if path else []
         versions, winner = _known(context, path, frontier, knowing)
-        needed = bool(path) and catalog.versions.is_needed(path)
+        needed = bool(path) and catalog.needs.has(path)
         lacking, upload = Lacking(), 0
         if winner is not None and winner.kind is Kind.FILE:
             rows = file_rows(context, winner)
@@ -230,7 +230,7 @@ def _left_alone(context: Context, path: Path) -> list[str]:
         found.append(
             f"{noted.change.value} here, and nothing is published: p2psync folder revert takes the folder's state"
         )
-    if not shape.type.writes and path and catalog.versions.is_needed(path):
+    if not shape.type.writes and path and catalog.needs.has(path):
         found.append(
             "differs because this folder is send-only here: p2psync folder override publishes what stands here"
         )

@@ -113,7 +113,7 @@ def _described(context: Context, past: Past, version: Version | None) -> PastVer
     current = wanted is not None and wanted.dot == past.dot
     return PastVersion(
         past=past, version=version, where=where, reachable=reachable, current=current,
-        waiting=current and context.catalog.versions.is_needed(past.path),
+        waiting=current and context.catalog.needs.has(past.path),
     )  # fmt: skip
 
 

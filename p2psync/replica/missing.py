@@ -13,8 +13,8 @@ from p2psync.catalog.rows import Placed
 from p2psync.errors import P2psyncError
 from p2psync.index.paths import Path
 from p2psync.index.versions import Kind
-from p2psync.replica.context import Context
 from p2psync.replica.changes import LocalChange, Unit
+from p2psync.replica.context import Context
 from p2psync.replica.scanner import look
 from p2psync.replica.watcher import Changes
 

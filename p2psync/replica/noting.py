@@ -15,9 +15,9 @@ from p2psync.catalog.local_changes import Change
 from p2psync.catalog.local_changes import LocalChange as Noted
 from p2psync.index.paths import MARKER, Path
 from p2psync.index.versions import Kind
+from p2psync.replica.changes import Unit
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Kind as DiskKind
-from p2psync.replica.changes import Unit
 from p2psync.replica.publisher import Committed, adopt, commit, still_holds
 from p2psync.replica.xattrs import as_shown
 

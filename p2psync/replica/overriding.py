@@ -11,9 +11,9 @@ from p2psync.catalog.rows import NOTHING, Placed
 from p2psync.errors import FolderStopped
 from p2psync.index.paths import Path
 from p2psync.index.versions import NO_CONTENT, Kind, join_vectors
+from p2psync.replica.changes import LocalChange
 from p2psync.replica.context import Context
 from p2psync.replica.plans import as_placed
-from p2psync.replica.changes import LocalChange
 from p2psync.replica.publisher import commit
 from p2psync.replica.scanner import placed_rows
 
@@ -29,7 +29,7 @@ def override(context: Context) -> int:
         before = done
         for live in (False, True):
             after = 0
-            while needs := context.catalog.versions.needs(live, after, _PAGE):
+            while needs := context.catalog.needs.page(live, after, _PAGE):
                 after = needs[-1].id
                 paths = sorted((need.path for need in needs), key=len, reverse=True)
                 with context.tree, context.catalog.transaction():

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from p2psync.catalog.rows import NOTHING, Fingerprint, Placed
+from p2psync.catalog.rows import Placed
 from p2psync.catalog.versions import Wanted
 from p2psync.ids import ChunkId, IdentityKey, Plaintext, RecordHash
 from p2psync.index.body import ALL_HEADS_EVERY, Body, FeedHead, encode_body
@@ -27,7 +27,7 @@ from p2psync.index.records import (
 from p2psync.index.versions import NO_CONTENT, Content, Dot, Kind, Origin, Vector, Version, hashed, join_vectors
 from p2psync.index.xattrs import Xattrs
 from p2psync.limits import CHUNK_LIST_INLINE, ENTRY_BODY_MAX, INLINE_MAX, XATTRS_MAX
-from p2psync.planner.xattrs import NOTHING_HELD, HeldXattrs, Look
+from p2psync.planner.xattrs import Look
 from p2psync.replica.changes import LocalChange, Unit
 from p2psync.replica.chunk_lists import content_of, file_rows
 from p2psync.replica.context import Context

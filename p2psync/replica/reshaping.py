@@ -69,7 +69,7 @@ class Reshaping:
         context, catalog, found = self._context, self._context.catalog, list[tuple[str, str]]()
         if not self.type.writes:
             for live in (True, False):
-                found += [(show(need.path), "not written") for need in catalog.versions.needs(live, 0, DIFFERENCES_MAX)]
+                found += [(show(need.path), "not written") for need in catalog.needs.page(live, 0, DIFFERENCES_MAX)]
         if not context.publishes:
             noted = catalog.local_changes.all()[:DIFFERENCES_MAX]
             found += [(show(each.path), f"{each.change.value} here") for each in noted]

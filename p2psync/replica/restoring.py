@@ -25,12 +25,12 @@ from p2psync.index.versions import NO_CONTENT, Dot, Kind, Version
 from p2psync.planner.undoing import may_undo, state_before
 from p2psync.planner.xattrs import HeldXattrs
 from p2psync.replica.bases import local_chunk
+from p2psync.replica.changes import LocalChange
 from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Filesystem
 from p2psync.replica.history import PastVersion, Records, list_history, version_of
 from p2psync.replica.keeping import free_name, kept_path
-from p2psync.replica.changes import LocalChange
 from p2psync.replica.publisher import EntryWriter, room_of
 from p2psync.replica.retrieval import Retrieval, Target
 from p2psync.wire.peer_bodies import WantedChunk
@@ -332,4 +332,4 @@ class Restoring:
                 await context.changed.wait(seen)
 
     def _waiting(self, paths: Sequence[Path]) -> list[Path]:
-        return [path for path in paths if self._context.catalog.versions.is_needed(path)]
+        return [path for path in paths if self._context.catalog.needs.has(path)]

@@ -15,14 +15,14 @@ from p2psync.catalog.local_changes import LocalChange as Noted
 from p2psync.catalog.rows import NOTHING, Fingerprint, Outline, Placed
 from p2psync.index.paths import Path, is_kept_apart, refuse_reason
 from p2psync.index.versions import Kind
-from p2psync.limits import INLINE_MAX, MTIME_MAX, SYMLINK_TARGET_MAX
+from p2psync.limits import INLINE_MAX, SYMLINK_TARGET_MAX
 from p2psync.planner.xattrs import Look
+from p2psync.replica.changes import LocalChange, Unit
 from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Kind as DiskKind
 from p2psync.replica.filesystem import NotRegularFile, Stat, temp_target
 from p2psync.replica.flaws import why_left_alone
-from p2psync.replica.changes import LocalChange, Unit
 from p2psync.replica.reader import ChangedWhileRead, ReadStopped, read_content
 from p2psync.replica.same_inodes import SameInodes
 from p2psync.replica.xattrs import held_of, is_news, is_unseen, look_at_directory, look_at_file
@@ -333,7 +333,7 @@ def _unless_equal(context: Context, change: LocalChange, prepared: Prepared) -> 
         return (change,)
     if base.xattrs.agreed != change.xattrs.agreed:
         # What was never looked at is no edit: it waits for a version that is on its way, rather than compete with it.
-        if not is_unseen(context, base) or context.catalog.versions.need_at(change.path) is None:
+        if not is_unseen(context, base) or context.catalog.needs.at(change.path) is None:
             return (change,)
         change = replace(change, xattrs=base.xattrs)
     prepared.looks.append(change)

@@ -23,9 +23,9 @@ from p2psync.index.records import iterate_chunks
 from p2psync.index.versions import Kind
 from p2psync.planner.grouping import grouped
 from p2psync.replica.context import Context
+from p2psync.replica.flaws import ROTTEN
 from p2psync.replica.history import version_of
 from p2psync.replica.retrieval import Retrieval, Target
-from p2psync.replica.flaws import ROTTEN
 from p2psync.replica.scanner import fingerprint_of, placed_rows
 
 ROTTEN_FILES: Path = (MARKER, b"rotten")

@@ -160,7 +160,7 @@ class Watching:
         def missing() -> bool:
             if not (context.shape.type.publishes and context.shape.type.writes):
                 return False
-            need = context.catalog.versions.need_at(SHARED)
+            need = context.catalog.needs.at(SHARED)
             return (
                 need is not None and need.live and context.catalog.placed.get(SHARED) is None
                 and context.filesystem.stat(SHARED) is None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2psync.catalog.versions import Need
+from p2psync.catalog.needs import Need
 from p2psync.replica.serving import admit_entries
 from tests.support.devices import Device, converge, until
 from tests.support.peers import DIRECT, linked, two_linked

@@ -16,8 +16,8 @@ from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.rows import Fingerprint
 from p2psync.index.paths import Path as InnerPath
 from p2psync.index.paths import split
-from p2psync.replica.replica import Replica
 from p2psync.replica.flaws import ROTTEN
+from p2psync.replica.replica import Replica
 from p2psync.replica.scrubbing import Found, Scrubbed
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore

@@ -9,8 +9,8 @@ import pytest
 
 from p2psync.planner.shaping import FolderType
 from p2psync.planner.xattrs import Look, after_setting
-from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.replica.changes import LocalChange
+from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.replica.publisher import commit
 from p2psync.replica.scanner import fingerprint_of
 from p2psync.seams import SystemClock

@@ -194,7 +194,7 @@ class CatalogMachine(RuleBasedStateMachine):
                     expected[path] = True
             elif placed is not None and (placed.live or (row is not None and placed.dot != row[0])):
                 expected[path] = False
-        queued = [need for live in (True, False) for need in self.catalog.versions.needs(live, 0)]
+        queued = [need for live in (True, False) for need in self.catalog.needs.page(live, 0)]
         assert {need.path: need.live for need in queued} == expected
         assert self.catalog.totals.needed()[0] == len(expected)
 
