@@ -6,7 +6,10 @@ are random and must never be copied to another device or brought back from a bac
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
@@ -49,10 +52,28 @@ class Keystore:
             raise StorageError(f"the key directory {directory} cannot be made: {error.strerror}") from error
 
     def device(self, randomness: Randomness) -> DeviceKeys:
-        """This device's keys, made on first use."""
+        """This device's keys, made on first use: by one process alone, whoever else begins at that moment."""
         data = self._read("device")
         if data is not None:
             return decode_device_keys(data)
+        with self._alone():
+            data = self._read("device")
+            return self._make_device(randomness) if data is None else decode_device_keys(data)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While this holds, no other process makes keys here; two at once would leave one of them with keys on no disk."""
+        try:
+            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageError(f"the key directory {self._directory} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _make_device(self, randomness: Randomness) -> DeviceKeys:
         identity, tls_seed = SigningKey(randomness.bytes(SEED_BYTES)), randomness.bytes(SEED_BYTES)
         keys = DeviceKeys(
             identity=identity,
