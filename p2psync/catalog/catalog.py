@@ -39,9 +39,9 @@ class Catalog:
     def __init__(self, path: FilePath | None) -> None:
         self._db = Database(path, "p2psync.catalog.sql")
         self.feeds = Feeds(self._db)
-        self.forks = Forks(self._db)
-        self.attendance = Attendance(self._db)
         self.totals = Totals(self._db)
+        self.forks = Forks(self._db, self.totals)
+        self.attendance = Attendance(self._db)
         self.placed = PlacedFiles(self._db, self.totals)
         self.versions = Versions(self._db, self.placed, self.totals, self._short_device)
         self.needs = Needs(self._db)

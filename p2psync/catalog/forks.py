@@ -7,6 +7,7 @@ Source: formats, "Forks".
 from __future__ import annotations
 
 from p2psync.catalog.locations import SEALED
+from p2psync.catalog.totals import Totals
 from p2psync.ids import Ciphertext, FeedId
 from p2psync.index.forks import encode_fork
 from p2psync.sealed.fork import ForkProof
@@ -18,8 +19,8 @@ what was written under that admission could never be read again."""
 
 
 class Forks:
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    def __init__(self, database: Database, totals: Totals) -> None:
+        self._db, self._totals = database, totals
 
     def cut(self, feed: FeedId) -> int | None:
         """The first entry of a forked feed that does not count; None for a feed that has not forked."""
@@ -59,6 +60,7 @@ class Forks:
         )
         for table in _DERIVED:
             self._db.execute(f"DELETE FROM {table}")
+        self._totals.forget_wanted()
         self._db.execute("DELETE FROM location WHERE pack IN (SELECT id FROM pack WHERE state <> ?)", (SEALED,))
         self._db.execute("DELETE FROM pack WHERE state <> ?", (SEALED,))
         self._db.execute(

@@ -37,6 +37,10 @@ class Totals:
         if size:
             self._db.execute("UPDATE total SET placed = placed + ?", (size,))
 
+    def forget_wanted(self) -> None:
+        """All rows of `wanted` are gone."""
+        self._db.execute("UPDATE total SET wanted = 0, copies = 0")
+
     def add_wanted(self, rows: Iterable[tuple[Kind, int, bool]], gone: Sequence[Place] = ()) -> None:
         """(kind, size, whether it is a derived copy) of rows about to be written; those at `gone`, if there are any, go."""
         size = copies = 0

@@ -49,6 +49,19 @@ def predecessors(device: Device, owner: Device) -> set[FeedId | None]:
         catalog.close()
 
 
+def totals_at(device: Device) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """The sums kept in the catalog, and those of its rows."""
+    catalog = Catalog(device.catalog)
+    try:
+        return catalog.totals.get(), (
+            catalog._db.scalar("SELECT coalesce(sum(size), 0) FROM wanted WHERE kind <> 3"),
+            catalog._db.scalar("SELECT coalesce(sum(size), 0) FROM placed WHERE kind = 0"),
+            catalog._db.scalar("SELECT count(*) FROM wanted WHERE source_dir IS NOT NULL"),
+        )
+    finally:
+        catalog.close()
+
+
 def forks_at(device: Device) -> int:
     catalog = Catalog(device.catalog)
     try:
@@ -286,6 +299,9 @@ async def test_a_fork_keeps_both_contents_and_a_proof_and_the_others_go_on(tmp_p
         await all_equal([b, c], running)
         check_both_branches(b)
         assert forks_at(b) == forks_at(c) == 1
+        for device in (b, c):
+            kept, counted = totals_at(device)
+            assert kept == counted, "what was worked out anew is summed up anew"
         async with all_running(store, a, clone) as others:
             await all_equal([a, b, c, clone], [*running, *others])
             check_both_branches(a)
