@@ -138,8 +138,7 @@ def lines(file: Path) -> set[bytes]:
     return set(file.read_bytes().splitlines(keepends=True))
 
 
-async def live(directory: Path, story: Sequence[Step]) -> None:
-    world = World(directory)
+async def live(world: World, story: Sequence[Step]) -> None:
     await world.found()
     for what, number, name, other in (*story, ("meet", 2**DEVICES - 1, "", "")):
         if what == "meet":
@@ -164,4 +163,4 @@ async def live(directory: Path, story: Sequence[Step]) -> None:
 )
 def test_every_value_is_in_its_place_or_a_copy_or_was_taken_away_by_who_had_it(story: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        trio.run(live, Path(directory), story, clock=trio.testing.MockClock(autojump_threshold=0))
+        trio.run(live, World(Path(directory)), story, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from p2psync.catalog.catalog import Catalog
 from p2psync.index.xattrs import Xattrs
 from p2psync.replica.replica import Replica
-from tests.replica.test_replica_law import DEVICES, NAMES, Step, World
+from tests.replica.test_replica_law import DEVICES, NAMES, Step, World, live
 from tests.support.devices import Device, converge, tagged_of
 from tests.support.power import still_watcher
 
@@ -102,16 +102,6 @@ def _agreed(device: Device) -> dict[tuple[bytes, ...], Xattrs]:
     return {row.path: row.xattrs.agreed for row in rows if row.live and row.xattrs.agreed}
 
 
-async def live(directory: Path, story: Sequence[Step]) -> None:
-    world = TaggedWorld(directory)
-    await world.found()
-    for what, number, name, other in (*story, ("meet", 2**DEVICES - 1, "", "")):
-        if what == "meet":
-            await world.meet([device for bit, device in enumerate(world.devices) if number >> bit & 1])
-        else:
-            world.change(what, world.devices[number], name, other)
-
-
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(steps)
 @example(
@@ -122,4 +112,4 @@ async def live(directory: Path, story: Sequence[Step]) -> None:
 )  # fmt: skip
 def test_who_has_talked_agrees_on_extended_attributes_and_is_at_rest(story: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        trio.run(live, Path(directory), story, clock=trio.testing.MockClock(autojump_threshold=0))
+        trio.run(live, TaggedWorld(Path(directory)), story, clock=trio.testing.MockClock(autojump_threshold=0))
