@@ -2,7 +2,8 @@
 
 It owns the tables and their consistency; it neither touches the user's files nor talks to anyone. Its parts are
 `feeds`, `forks`, `attendance`, `versions`, `needs`, `placed`, `totals`, `locations`, `intents`, `history`, `kept`,
-`bases`, `brake`, `local_changes` and `rotten`; `transaction()` spans them all.
+`bases`, `brake`, `local_changes`, `rotten`, `snapshots` and
+`needed_chunks`; `transaction()` spans them all.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from p2psync.catalog.intents import Intents
 from p2psync.catalog.kept import KeptVersions
 from p2psync.catalog.local_changes import LocalChanges
 from p2psync.catalog.locations import Locations
+from p2psync.catalog.needed_chunks import NeededChunks
 from p2psync.catalog.needs import Needs
 from p2psync.catalog.placed import PlacedFiles
 from p2psync.catalog.rotten import RottenFiles
+from p2psync.catalog.snapshots import Snapshots
 from p2psync.catalog.totals import Totals
 from p2psync.catalog.versions import Versions
 from p2psync.errors import UserError
@@ -45,6 +48,9 @@ class Catalog:
         self.placed = PlacedFiles(self._db, self.totals)
         self.versions = Versions(self._db, self.placed, self.totals, self._short_device)
         self.needs = Needs(self._db)
+        self.snapshots = Snapshots(self._db)
+        self.needed_chunks = NeededChunks(self._db)
+        self.versions.is_undecided = self.snapshots.is_undecided
         self.conflicts = Conflicts(self._db, self.versions)
         self.locations = Locations(self._db)
         self.intents = Intents(self._db)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from p2psync.catalog.rows import columns, path_of
 from p2psync.catalog.versions import Versions
+from p2psync.index.merge import CONFLICT_MARK
 from p2psync.index.paths import Path
 from p2psync.index.versions import Vector, Version
 from p2psync.store.sqlite import Database
 
-_MARK = b".sync-conflict-"
 _NAME = re.compile(rb"(.+)\.sync-conflict-\d{8}-\d{6}-(?:[A-Z2-7]{7}|UNKNOWN)(\.[^.]*)?", re.S)
 
 
@@ -46,7 +46,7 @@ class Conflicts:
         rows = self._db.query(
             "SELECT dir, name FROM wanted WHERE source_dir IS NOT NULL"
             " UNION SELECT dir, name FROM wanted WHERE kind IN (0, 2) AND instr(name, ?) ORDER BY dir, name LIMIT ?",
-            (_MARK, limit),
+            (CONFLICT_MARK, limit),
         )
         return self._copies([path_of(*row) for row in rows])
 
@@ -55,7 +55,7 @@ class Conflicts:
         rows = self._db.query(
             "SELECT dir, name FROM wanted WHERE source_dir = ?1 AND source_name = ?2"
             " UNION SELECT dir, name FROM wanted WHERE dir = ?1 AND kind IN (0, 2) AND instr(name, ?3)",
-            (*columns(path), _MARK),
+            (*columns(path), CONFLICT_MARK),
         )
         return [copy for copy in self._copies([path_of(*row) for row in rows]) if path in (copy.of, copy.path)]
 

@@ -13,6 +13,7 @@ from p2psync.ids import ZERO_HASH, Ciphertext, EntryHash, FeedId, IdentityKey
 from p2psync.index.body import FeedHead
 from p2psync.index.membership import Membership, NotYetKnown
 from p2psync.index.records import RecordType, record_type
+from p2psync.index.versions import Vector
 from p2psync.sealed.entry import Entry
 from p2psync.sealed.keys import ObjectKey, entry_key
 from p2psync.store.sqlite import Database
@@ -80,10 +81,11 @@ class Feeds:
         rows = self._db.query("SELECT other, seq FROM seen WHERE feed = ?", (feed,))
         return {FeedId(other): seq for other, seq in rows}
 
-    def note_seen(self, feed: FeedId, heads: tuple[FeedHead, ...]) -> None:
+    def note_seen(self, feed: FeedId, seen: Vector) -> None:
+        """Its author had seen the other feeds so far: never less than it said before."""
         self._db.executemany(
             "INSERT INTO seen (feed, other, seq) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
-            [(feed, head.feed, head.seq) for head in heads],
+            [(feed, other, seq) for other, seq in seen.items()],
         )
 
     def unannounced(self, own: FeedId, everything: bool) -> tuple[FeedHead, ...]:

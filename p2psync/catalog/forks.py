@@ -13,7 +13,10 @@ from p2psync.index.forks import encode_fork
 from p2psync.sealed.fork import ForkProof
 from p2psync.store.sqlite import Database
 
-_DERIVED = ("entry", "version", "beyond", "settled", "wanted", "need", "seen", "feed", "inline_chunk")
+_DERIVED = (
+    "entry", "version", "beyond", "settled", "wanted", "need", "seen", "feed", "inline_chunk", "snapshot", "snapshot_seen",
+    "restated",
+)  # fmt: skip
 """Tables that hold entries and what follows from them alone. Not `membership`: who was admitted once stays a member, or
 what was written under that admission could never be read again."""
 

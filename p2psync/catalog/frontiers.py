@@ -75,6 +75,15 @@ class Frontiers:
         """`add` at paths that have no frontier yet, each once."""
         self._insert((version.path, version.dot, data) for version, data in added)
 
+    def drop(self, gone: Sequence[tuple[Path, Dot]]) -> dict[Path, tuple[Version, ...]]:
+        """Take versions out that nothing takes the place of; returns what is left of the frontiers of their paths."""
+        self._change(gone, {})
+        left = self._held([path for path, _ in gone])
+        empty = [path for path, _ in gone if path not in left or not left[path].versions]
+        for path in empty:
+            self._db.execute("DELETE FROM beyond WHERE dir = ? AND name = ?", columns(path))
+        return {path: left[path].versions if path not in empty else () for path, _ in gone}
+
     def _change(self, gone: Sequence[tuple[Path, Dot]], fresh: Mapping[tuple[Path, Dot], bytes]) -> None:
         if gone:
             self._db.executemany(

@@ -9,13 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from p2psync.catalog.rows import prefix
+from p2psync.catalog.rows import path_of, prefix
 from p2psync.ids import ChunkId, EpochId, FeedId, PackName
+from p2psync.index.paths import Path
 from p2psync.index.records import PackLocations
 from p2psync.store.sqlite import Database
 from p2psync.vault.pack import locate
 
 CLAIMED, SEALED, STORED = 0, 1, 2
+
+_KNOWN = (
+    "EXISTS (SELECT 1 FROM location JOIN pack ON pack.id = pack WHERE prefix = column2 AND stale = 0)"
+    " OR EXISTS (SELECT 1 FROM inline_chunk WHERE chunk = column1 AND stale = 0)"
+    " OR EXISTS (SELECT 1 FROM upload WHERE chunk = column1)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class Locations:
         self._db = database
 
     def add_pack(self, pack: PackLocations, state: int) -> None:
-        """Take a pack's table in; a pack known already only moves up in state."""
+        """Take a pack's table in; a pack known already only moves up in state. `tell` says who tells of it."""
         known = self._db.scalar("SELECT id FROM pack WHERE name = ?", (pack.name,))
         if known is not None:
             self._db.execute("UPDATE pack SET state = max(state, ?) WHERE id = ?", (state, known))
@@ -64,22 +71,31 @@ class Locations:
             ],
         )
 
+    def tell(self, pack: PackName, feed: FeedId, seq: int, *, restated: bool = False) -> None:
+        """An entry says what lies in a pack. As with inline chunks, the first counts unless a snapshot left it out, or the
+        pack is `restated` by that feed."""
+        self._db.execute(
+            "UPDATE pack SET feed = ?2, seq = ?3, stale = 0 WHERE name = ?1"
+            " AND (feed IS NULL OR stale = 1 OR (?4 AND feed = ?2 AND seq < ?3))",
+            (pack, feed, seq, restated),
+        )
+
     def packs(self, state: int) -> list[Pack]:
         rows = self._db.query(
             "SELECT id, name, epoch, salt, size, generation FROM pack WHERE state = ? ORDER BY id", (state,)
         )
         return [Pack(*row) for row in rows]
 
-    def pack(self, number: int) -> Pack:
+    def pack(self, number: int) -> Pack | None:
+        """A pack that `find` told of; None when it was forgotten meanwhile."""
         row = self._db.query_one("SELECT id, name, epoch, salt, size, generation FROM pack WHERE id = ?", (number,))
-        assert row is not None, "a location points at its pack"
-        return Pack(*row)
+        return None if row is None else Pack(*row)
 
     def find(self, chunk: ChunkId) -> list[Location]:
-        """Frames in stored or announced packs that should hold the chunk, verified ones first."""
+        """Frames in stored or announced packs that should hold the chunk: those that still count first, then verified ones."""
         rows = self._db.query(
             "SELECT pack, idx, position, sealed_size, location.plain_size FROM location JOIN pack ON pack.id = pack"
-            " WHERE prefix = ? AND state <> 1 ORDER BY verified DESC, pack LIMIT 4",
+            " WHERE prefix = ? AND state <> 1 ORDER BY stale, verified DESC, pack LIMIT 4",
             (prefix(chunk),),
         )
         return [Location(*row) for row in rows]
@@ -92,22 +108,21 @@ class Locations:
         )
 
     def known(self, chunk: ChunkId) -> bool:
-        """Whether some pack, entry or queued upload covers the chunk already."""
-        return bool(
-            self._db.scalar(
-                "SELECT EXISTS (SELECT 1 FROM location WHERE prefix = ?1)"
-                " OR EXISTS (SELECT 1 FROM inline_chunk WHERE chunk = ?2)"
-                " OR EXISTS (SELECT 1 FROM upload WHERE chunk = ?2)",
-                (prefix(chunk), chunk),
-            )
-        )
+        """Whether some pack, entry or queued upload covers the chunk already, that no snapshot has left out."""
+        return bool(self.all_known([chunk]))
 
     def all_known(self, chunks: Sequence[ChunkId]) -> set[ChunkId]:
         """Those of many chunks that are `known`."""
         rows = self._db.look_up(
-            "SELECT column1 FROM {asked} WHERE EXISTS (SELECT 1 FROM location WHERE prefix = column2)"
-            " OR EXISTS (SELECT 1 FROM inline_chunk WHERE chunk = column1)"
-            " OR EXISTS (SELECT 1 FROM upload WHERE chunk = column1)",
+            f"SELECT column1 FROM {{asked}} WHERE {_KNOWN}", [(chunk, prefix(chunk)) for chunk in chunks]
+        )
+        return {ChunkId(chunk) for (chunk,) in rows}
+
+    def all_left_out(self, chunks: Sequence[ChunkId]) -> set[ChunkId]:
+        """Those of many chunks that were known, until snapshots left out whatever told of them."""
+        rows = self._db.look_up(
+            f"SELECT column1 FROM {{asked}} WHERE NOT ({_KNOWN}) AND (EXISTS (SELECT 1 FROM location WHERE prefix = column2)"
+            " OR EXISTS (SELECT 1 FROM inline_chunk WHERE chunk = column1))",
             [(chunk, prefix(chunk)) for chunk in chunks],
         )
         return {ChunkId(chunk) for (chunk,) in rows}
@@ -121,11 +136,43 @@ class Locations:
         )
         return {ChunkId(chunk) for (chunk,) in rows}
 
+    # What snapshots left out.
+
+    def leave_out(self, feed: FeedId, before: int) -> None:
+        """Nothing new may rely on what entries of a feed before this one tell: who reads from there on does not learn it."""
+        for table in ("inline_chunk", "pack"):
+            self._db.execute(f"UPDATE {table} SET stale = 1 WHERE feed = ? AND seq < ? AND stale = 0", (feed, before))
+
+    def stale_chunks(self, after: ChunkId, limit: int) -> list[ChunkId]:
+        """Chunks behind `after`, by id, that only entries carry which a snapshot replaced."""
+        rows = self._db.query(
+            "SELECT chunk FROM inline_chunk WHERE stale = 1 AND chunk > ? ORDER BY chunk LIMIT ?", (after, limit)
+        )
+        return [ChunkId(chunk) for (chunk,) in rows]
+
+    def stale_packs(self, after: int, limit: int) -> list[int]:
+        """Ids behind `after` of packs that only such entries tell of."""
+        rows = self._db.query("SELECT id FROM pack WHERE stale = 1 AND id > ? ORDER BY id LIMIT ?", (after, limit))
+        return [number for (number,) in rows]
+
+    def files_of(self, packs: Sequence[int]) -> list[Path]:
+        """Placed files that should hold a chunk of one of these packs."""
+        rows = self._db.look_up(
+            "SELECT DISTINCT placed.dir, placed.name FROM {asked} CROSS JOIN location ON location.pack = column1"
+            " CROSS JOIN file_chunk ON file_chunk.prefix = location.prefix JOIN placed ON placed.id = file_chunk.placed",
+            [(number,) for number in packs],
+        )
+        return sorted({path_of(directory, name) for directory, name in rows})
+
     # Chunks inside entries, and chunks of chunk lists.
 
-    def add_inline(self, chunk: ChunkId, feed: FeedId, seq: int, index: int) -> None:
+    def add_inline(self, chunk: ChunkId, feed: FeedId, seq: int, index: int, *, restated: bool = False) -> None:
+        """An entry carries the chunk. Of several the first counts, unless a snapshot left that one out, or the chunk is
+        `restated` by its feed: then it is found in the snapshot."""
         self._db.execute(
-            "INSERT OR IGNORE INTO inline_chunk (chunk, feed, seq, idx) VALUES (?, ?, ?, ?)", (chunk, feed, seq, index)
+            "INSERT INTO inline_chunk (chunk, feed, seq, idx) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (chunk) DO UPDATE"
+            " SET feed = ?2, seq = ?3, idx = ?4, stale = 0 WHERE stale = 1 OR (?5 AND feed = ?2 AND seq < ?3)",
+            (chunk, feed, seq, index, restated),
         )
 
     def find_inline(self, chunk: ChunkId) -> tuple[FeedId, int, int] | None:

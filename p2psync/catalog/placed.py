@@ -253,6 +253,11 @@ class PlacedFiles:
         )
         return {ChunkId(chunk): (path_of(directory, name), position) for chunk, directory, name, position in rows}
 
+    def of_size(self, least: int) -> list[Path]:
+        """Placed files of at least so many bytes."""
+        rows = self._db.query("SELECT dir, name FROM placed WHERE kind = 0 AND size >= ?", (least,))
+        return [path_of(directory, name) for directory, name in rows]
+
     # Problems: what the user should know about a path.
 
     def set_problem(self, path: Path, reason: str | None) -> None:

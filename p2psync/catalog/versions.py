@@ -48,6 +48,8 @@ class Versions:
         self._frontiers = Frontiers(database)
         self.left_alone: Callable[[Path, Wanted | None, Placed | None], bool] = lambda path, wanted, placed: False
         """Whether what is wanted at a path asks nothing of this disk, because of what this device keeps of the folder."""
+        self.is_undecided: Callable[[Dot], bool] = lambda dot: False
+        """Whether what stands on this disk by a version may only seem to be wanted no more: not all is read yet."""
         self.taken_in = 0
         """How often versions were taken in: read together with the queue it says whether there may be more."""
         self._settled_at: set[Path] = set()
@@ -153,14 +155,30 @@ class Versions:
             elif found := self.frontier(path):
                 self._refresh_copies(path, decide(found))
 
-    def _refresh_copies(self, path: Path, outcome: Outcome) -> None:
+    def drop(self, gone: Sequence[tuple[Path, Dot]]) -> None:
+        """Take versions out of frontiers that nothing takes the place of; where none is left nothing is wanted any more."""
+        frontiers = self._frontiers.drop(gone)
+        for path in (path for path, versions in frontiers.items() if not versions):
+            place = columns(path)
+            self._refresh_copies(path, None)
+            self._db.execute("DELETE FROM settled WHERE dir = ? AND name = ?", place)
+            held = self.wanted(path)
+            if held is not None and held.source is None:
+                self._remove_wanted(place)
+            placed = self._placed.get(path)
+            if placed is not None and not placed.live:
+                self._placed.forget(path)
+            self.check_need(path)
+        self.refresh({path: versions for path, versions in frontiers.items() if versions})
+
+    def _refresh_copies(self, path: Path, outcome: Outcome | None) -> None:
         place = columns(path)
         held = {
             path_of(*row)
             for row in self._db.query("SELECT dir, name FROM wanted WHERE source_dir = ? AND source_name = ?", place)
         }
         copies: list[DerivedCopy] = []
-        if outcome.losers:
+        if outcome is not None and outcome.losers:
             settled = {
                 (feed, seq)
                 for feed, seq in self._db.query("SELECT feed, seq FROM settled WHERE dir = ? AND name = ?", place)
@@ -170,8 +188,7 @@ class Versions:
                 outcome.losers, lambda v: self._short_device(v.dot.feed), lambda p: self._taken(p, path), dots
             )
         for stale in held - {copy.path for copy in copies}:
-            self._totals.add_wanted((), [columns(stale)])
-            self._db.execute("DELETE FROM wanted WHERE dir = ? AND name = ?", columns(stale))
+            self._remove_wanted(columns(stale))
             self.check_need(stale)
         for copy in copies:
             self._set_copy(copy.path, copy.loser, path)
@@ -197,6 +214,10 @@ class Versions:
         gone = [] if new else [columns(each.path) for each in wanted]
         self._totals.add_wanted(((each.kind, each.size, each.source is not None) for each in wanted), gone)
         self._db.insert(_SET_WANTED, list(map(_wanted_row, wanted)))
+
+    def _remove_wanted(self, place: tuple[bytes, bytes]) -> None:
+        self._totals.add_wanted((), [place])
+        self._db.execute("DELETE FROM wanted WHERE dir = ? AND name = ?", place)
 
     # What is wanted, and what follows for the disk.
 
@@ -257,7 +278,9 @@ class Versions:
     def _need_row(self, path: Path, wanted: Wanted | None, placed: Placed | None) -> tuple[object, ...] | None:
         """What stands in the queue for a path; None: nothing."""
         live = wanted is not None and wanted.kind is not Kind.DELETED
-        if wanted is None or not live:
+        if wanted is None and placed is not None and placed.live and self.is_undecided(placed.dot):
+            needed = False
+        elif wanted is None or not live:
             needed = placed is not None and (placed.live or (wanted is not None and placed.dot != wanted.dot))
             # A deletion of something this disk never held asks nothing of it.
         else:

@@ -1,7 +1,8 @@
 """The body of an entry: what its author had seen, and its records.
 
 body = msgpack [membership heads, author's time in ms (display only), [[feed, seq, hash]…] heads that changed since the
-author's previous entry (all of them every 256th), [record bytes…]]. An empty list of records is a heartbeat.
+author's previous entry (all of them every 256th), [record bytes…], seq of the first part of the author's newest complete
+snapshot if there is one]. An empty list of records is a heartbeat.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ class Body:
     time_ms: int
     heads: tuple[FeedHead, ...]
     records: tuple[bytes, ...]
+    snapshot: int = 0
+    """Where the author's newest complete snapshot begins; 0: there is none. A hint where to start reading."""
 
 
 def encode_body(body: Body) -> bytes:
     heads = [[head.feed, head.seq, head.hash] for head in body.heads]
-    return encode([body.membership, body.time_ms, heads, body.records])
+    fields: list[object] = [body.membership, body.time_ms, heads, body.records]
+    return encode([*fields, body.snapshot] if body.snapshot else fields)
 
 
 def decode_body(data: bytes) -> Body:
@@ -47,12 +51,13 @@ def decode_body(data: bytes) -> Body:
     time_ms = fields.integer("time", 0)
     heads = tuple(read_head(item) for item in fields.array("heads", VECTOR_MAX))
     records = fields.array("records", RECORDS_MAX)
+    snapshot = fields.integer("snapshot", 2, SEQ_MAX) if fields.more else 0
     fields.end()
     if not all(isinstance(item, bytes) and len(item) == 32 for item in membership):
         raise PeerError("entry body: membership heads are not hashes")
     if not all(isinstance(item, bytes) for item in records):
         raise PeerError("entry body: records are not bytes")
-    return Body(membership=membership, time_ms=time_ms, heads=heads, records=records)
+    return Body(membership=membership, time_ms=time_ms, heads=heads, records=records, snapshot=snapshot)
 
 
 def read_head(item: object) -> FeedHead:

@@ -20,6 +20,7 @@ _RANK = {Kind.DIRECTORY: 3, Kind.FILE: 2, Kind.SYMLINK: 1, Kind.DELETED: 0}
 """A directory beats a file (it may have children), anything beats a delete (edits survive)."""
 _SECONDS_MAX = 253402300799
 """9999-12-31T23:59:59Z."""
+CONFLICT_MARK = b".sync-conflict-"
 _MARK_SIZE = 17
 """`~` and 16 hex digits."""
 
@@ -89,7 +90,7 @@ def conflict_name(name: bytes, mtime_ns: int, short_device: str, later: int = 0)
     stem, dot, extension = name.rpartition(b".")
     if not dot or not stem:
         stem, extension = name, b""
-    tail = f".sync-conflict-{moment:%Y%m%d-%H%M%S}-{short_device}".encode() + (b"." + extension if extension else b"")
+    tail = CONFLICT_MARK + f"{moment:%Y%m%d-%H%M%S}-{short_device}".encode() + (b"." + extension if extension else b"")
     if len(tail) + _MARK_SIZE > NAME_MAX:  # too long for an extension
         stem, tail = name, tail[: -len(extension) - 1]
     room = NAME_MAX - len(tail)

@@ -13,6 +13,7 @@ from itertools import takewhile
 
 import merge3
 
+from p2psync.index.merge import CONFLICT_MARK
 from p2psync.index.paths import Path
 from p2psync.index.versions import Kind, Version
 from p2psync.limits import TEXT_MERGE_MAX
@@ -21,7 +22,6 @@ _WHOLE = frozenset(
     b"asc crt csr drawio eml eps excalidraw ics ipynb key lock mbox min.css min.js pem pgp po ps rtf sig svg vcf".split()
 )
 """Text that means something only as a whole (drawings, letters, signed or generated): merging its lines would break it."""
-_CONFLICT = b".sync-conflict-"
 _PAIRS_MAX = 100_000
 """Pairs of equal lines beyond one each: comparing takes time in proportion to these, and a stranger chose the lines."""
 
@@ -31,7 +31,7 @@ def may_merge(path: Path, *versions: Version) -> bool:
     name = path[-1].lower()
     parts = name.split(b".")
     endings = {b".".join(parts[first:]) for first in range(1, len(parts))}
-    if endings & _WHOLE or _CONFLICT in name:
+    if endings & _WHOLE or CONFLICT_MARK in name:
         return False
     return all(version.kind is Kind.FILE and version.size <= TEXT_MERGE_MAX for version in versions)
 

@@ -14,18 +14,16 @@ from dataclasses import dataclass, field
 
 from p2psync.catalog.bases import is_text_like
 from p2psync.errors import P2psyncError, StorageError
-from p2psync.ids import ChunkId, EpochId, Plaintext
-from p2psync.index.body import Body, decode_body
+from p2psync.ids import ChunkId, Plaintext
 from p2psync.index.paths import Path, show
-from p2psync.index.records import decode_inline, iterate_chunks
+from p2psync.index.records import iterate_chunks
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import NotRegularFile, TempFile, temp_path
 from p2psync.replica.keeping import read_past
 from p2psync.replica.plans import Plan
 from p2psync.replica.scanner import fingerprint_of
+from p2psync.replica.statements import Opened, held_statements, inline_plain
 from p2psync.replica.xattrs import set_on_temp
-from p2psync.sealed.entry import parse
-from p2psync.vault.entry import open_entry
 from p2psync.vault.secrets import Generation
 
 _WHOLE_MAX = 16 * 1024
@@ -61,7 +59,7 @@ class Assembler:
         self._begun: list[Assembly] = []
         self._lock = threading.Lock()
         self.wanted: dict[ChunkId, list[tuple[Assembly, int]]] = {}
-        self._body: tuple[tuple[bytes, int], Body] | None = None
+        self._body: tuple[tuple[bytes, int], Opened] | None = None
 
     def begin(self, plans: Sequence[Plan]) -> list[Assembly]:
         """Take plans in; what a temp already holds is counted. Returns those that are complete (empty files)."""
@@ -254,10 +252,8 @@ class Assembler:
             data = self._context.catalog.feeds.entry(feed, seq)
             if data is None:
                 return None
-            entry = parse(data)
-            secret = self._context.secrets.epoch(EpochId(entry.epoch))
-            self._body = ((feed, seq), decode_body(open_entry(self._context.folder, secret, entry)))
-        return decode_inline(self._body[1].records[index]).plain
+            self._body = ((feed, seq), held_statements(self._context, data))
+        return inline_plain(self._body[1], index)
 
     def _from_history(self, assembly: Assembly, index: int) -> Plaintext | None:
         """A chunk of a version that stood here before, and whose content this device has kept."""

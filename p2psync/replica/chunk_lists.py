@@ -30,10 +30,15 @@ def file_rows(context: Context, version: Version) -> bytes | None:
     return rows if fits else None  # a list that does not add up never touches the disk
 
 
+def is_listed(rows: bytes) -> bool:
+    """Whether a chunk list is cut into chunks of its own."""
+    return len(rows) > CHUNK_LIST_INLINE * CHUNK_ROW
+
+
 def content_of(context: Context, rows: bytes, parameters: tuple[int, int, int]) -> Content:
     """The content fields of a file: its chunk list, or, when long, the list of that list's chunks."""
     generation = context.secrets.generation
-    if len(rows) <= CHUNK_LIST_INLINE * CHUNK_ROW:
+    if not is_listed(rows):
         return Content(generation=generation.number, parameters=parameters, depth=0, chunks=rows)
     lists, place = bytearray(), 0
     cutter = Chunker(Parameters.for_size(len(rows)), generation.seed)

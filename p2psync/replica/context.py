@@ -103,6 +103,8 @@ class Context:
     """This device begins a new incarnation: nothing is published before its past is here and the disk was compared."""
     rebuilds: int = 0
     """How often everything was worked out anew since the replica was opened."""
+    snapshots: int = 0
+    """How many snapshots have come in whole since the replica was opened."""
     renewed: Signal = field(default_factory=Signal)
     """A new incarnation began: whatever runs on the old one's knowledge of the disk begins again."""
     dirty: set[Path] = field(default_factory=set)

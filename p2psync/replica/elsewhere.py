@@ -1,22 +1,28 @@
 """What an exchange asks of the other side beyond following it: single entries, to look before it reads.
 
-Two questions are answered with them. Is this device's own feed longer or different there, so that its home was restored
-or copied? And where does a feed part that goes on differently there? Heads are claims; the answers rest on entries whose
-signature holds. Source: formats, "Incarnations" and "Forks".
+Three questions are answered with them. Is this device's own feed longer or different there, so that its home was
+restored or copied? Where does a feed part that goes on differently there? And where does a feed's newest snapshot begin,
+so that what it replaced need not be read? Heads are claims; the answers rest on entries whose signature holds. Source:
+formats, "Incarnations", "Forks", "Snapshots".
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from p2psync.errors import IntegrityError, PeerError
+from p2psync.errors import IntegrityError, NotFound, PeerError
 from p2psync.ids import FeedId
 from p2psync.replica.context import Context
 from p2psync.replica.forking import renewal_noticed, saying_again, take_in
 from p2psync.replica.incarnation import begin_incarnation
 from p2psync.replica.rebuilding import all_or_nothing, rebuild
+from p2psync.replica.statements import open_statements
 from p2psync.sealed.entry import Entry
 from p2psync.store.interface import Head
+
+LOOK_FROM = 64
+"""So many entries behind, a device that holds nothing of a feed asks whether a snapshot spares it reading them: two round
+trips against a page."""
 
 
 class Elsewhere(Protocol):
@@ -27,6 +33,43 @@ class Elsewhere(Protocol):
 
         Of several at one place, one that is not held here.
         """
+
+
+async def first_to_read(context: Context, there: Elsewhere, feed: FeedId, seq: int, head: int) -> int:
+    """Behind which entry to begin with a feed of which `seq` entries are here.
+
+    A snapshot spares reading to who holds nothing of the feed. Who can read on does: what a snapshot left out is missing
+    in histories and merges. A new incarnation reads everything: every version it knows of is one more that it may recognize
+    on its disk.
+    """
+    return seq if seq or head < LOOK_FROM or context.unsure else await snapshot_start(context, there, feed, seq, head)
+
+
+async def snapshot_start(context: Context, there: Elsewhere, feed: FeedId, seq: int, head: int) -> int:
+    """Just before the newest snapshot that the last entry there names; `seq` when it names none behind that entry.
+
+    Of a feed that forked, what counts is before the fork.
+    """
+    cut = await context.workers.run(context.catalog.forks.cut, feed)
+    last = head if cut is None else min(head, cut - 1)
+    try:
+        entry = await there.entry_behind(feed, last - 1)
+        if entry is None or entry.feed != feed or entry.seq > last:
+            return seq
+        opened = await context.workers.run(open_statements, context, entry)
+        start = min(opened.body.snapshot, last) - 1
+        if start <= seq or (seq and await _parted(context, there, feed, seq)):
+            return seq
+    except (IntegrityError, PeerError, NotFound):
+        return seq  # what is wrong with it will be said when its turn comes
+    return start
+
+
+async def _parted(context: Context, there: Elsewhere, feed: FeedId, seq: int) -> bool:
+    """Whether the other side holds another entry where the feed ends here: reading on from here will prove the fork, which
+    a snapshot would pass over."""
+    entry = await there.entry_behind(feed, seq - 1)
+    return entry is not None and entry.seq == seq and not await context.workers.run(_holds, context, entry)
 
 
 async def seek_fork(context: Context, there: Elsewhere, feed: FeedId) -> bool:
@@ -89,14 +132,18 @@ async def _notice_own_feed(context: Context, there: Elsewhere, heads: dict[FeedI
 
 
 async def _last_common(context: Context, there: Elsewhere, feed: FeedId) -> int:
-    """The last entry of a feed that this device and the other side both hold: both are chains, so it is bisected."""
+    """The last entry of a feed that this device and the other side both hold: both are chains, so it is bisected.
+
+    What a snapshot replaced may be missing on either side; before the entries held here it is taken for common.
+    """
     state = await context.workers.run(context.catalog.feeds.state, feed)
-    low, high = 0, state.seq
+    unbroken = await context.workers.run(context.catalog.snapshots.unbroken_from, feed)
+    low, high = max(0, unbroken - 1), state.seq
     while low < high:
         middle = (low + high + 1) // 2
         entry = await there.entry_behind(feed, middle - 1)
-        if entry is not None and entry.seq == middle and await context.workers.run(_holds, context, entry):
-            low = middle
+        if entry is not None and entry.seq <= high and await context.workers.run(_holds, context, entry):
+            low = entry.seq
         else:
             high = middle - 1
     return low

@@ -16,11 +16,11 @@ from p2psync.ids import Ciphertext, FeedId
 from p2psync.limits import SEQ_MAX
 from p2psync.replica.admission import Admitted
 from p2psync.replica.context import Context, Signal
-from p2psync.replica.elsewhere import notice_branches, seek_fork
+from p2psync.replica.elsewhere import first_to_read, notice_branches, seek_fork, snapshot_start
 from p2psync.replica.forking import renewal_noticed, take_in
 from p2psync.replica.uploading import Uploading
 from p2psync.sealed.entry import Entry
-from p2psync.sealed.keys import ObjectKey, after_seq, entry_prefix
+from p2psync.sealed.keys import ObjectKey, after_seq, entry_prefix, seq_of
 from p2psync.sealed.objects import check_object
 from p2psync.store.interface import BlindStore, Head, Listed
 
@@ -96,20 +96,28 @@ class StoreExchange:
     async def _pull_feed(self, feed: FeedId, head: Head) -> bool:
         context, moved = self._context, False
         state = await context.workers.run(context.catalog.feeds.state, feed)
-        seq = state.seq
+        seq = await first_to_read(context, self, feed, state.seq, head.seq)
+        jumped = seq != state.seq
         while seq < head.seq:
             page = await self._store.list(entry_prefix(feed), after_seq(feed, seq), _PAGE)
             if not page:
                 break
-            data = await self._get_all(_bounded(page))
             try:
+                if not jumped and seq_of(page[0].key) > seq + 1:  # what follows is gone there
+                    jumped, seq = True, await snapshot_start(context, self, feed, seq, head.seq)
+                    continue
+                data = await self._get_all(_bounded(page))
                 with renewal_noticed(context):
                     result = await context.workers.run(self._admit, data)
             except (IntegrityError, PeerError) as error:
+                if seq != state.seq:  # no snapshot begins where the feed's last entry said
+                    seq = state.seq
+                    continue
                 if isinstance(error, IntegrityError) and await seek_fork(context, self, feed):
                     return True
                 context.set_trouble(f"feed {feed.hex()[:8]}", f"{self.name}: {error}")
                 return moved
+            moved |= result.membership
             if result.entries or result.forks:
                 moved = True
                 context.wake_for_entries()

@@ -12,15 +12,13 @@ from enum import Enum
 from p2psync.catalog.history import Past
 from p2psync.catalog.rows import Placed
 from p2psync.errors import P2psyncError
-from p2psync.ids import ChunkId, EpochId, FeedId
-from p2psync.index.body import Body, decode_body
+from p2psync.ids import ChunkId, FeedId
 from p2psync.index.paths import Path
 from p2psync.index.records import decode_version, iterate_chunks
 from p2psync.index.versions import Dot, Kind, Origin, Version
 from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
-from p2psync.sealed.entry import parse
-from p2psync.vault.entry import open_entry
+from p2psync.replica.statements import Opened, held_statements
 
 
 class Where(Enum):
@@ -56,7 +54,7 @@ class Records:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._body: tuple[tuple[FeedId, int], Body] | None = None
+        self._opened: tuple[tuple[FeedId, int], Opened] | None = None
 
     def version(self, path: Path, dot: Dot) -> Version | None:
         """The version with this dot; None when its record is not here any more."""
@@ -65,21 +63,29 @@ class Records:
         if held is not None:
             return held
         try:
-            body = self._read(dot)
-            found = None if body is None else decode_version(body.records[dot.index], dot)
+            data = self._record(dot)
+            found = None if data is None else decode_version(data, dot)
         except (P2psyncError, IndexError):
             return None
         return found if found is not None and found.path == path else None
 
-    def _read(self, dot: Dot) -> Body | None:
-        if self._body is None or self._body[0] != (dot.feed, dot.seq):
-            data = self._context.catalog.feeds.entry(dot.feed, dot.seq)
+    def _record(self, dot: Dot) -> bytes | None:
+        """Out of the entry it was written in, or of a snapshot that restates it."""
+        opened, place = self._read(dot.feed, dot.seq), dot.index
+        if opened is None:
+            where = self._context.catalog.snapshots.restated_at(dot)
+            if where is None:
+                return None
+            opened, place = self._read(dot.feed, where[0]), where[1]
+        return None if opened is None else opened.statements[place].data
+
+    def _read(self, feed: FeedId, seq: int) -> Opened | None:
+        if self._opened is None or self._opened[0] != (feed, seq):
+            data = self._context.catalog.feeds.entry(feed, seq)
             if data is None:
                 return None
-            entry = parse(data)
-            secret = self._context.secrets.epoch(EpochId(entry.epoch))
-            self._body = ((dot.feed, dot.seq), decode_body(open_entry(self._context.folder, secret, entry)))
-        return self._body[1]
+            self._opened = ((feed, seq), held_statements(self._context, data))
+        return self._opened[1]
 
 
 def list_history(context: Context, path: Path, limit: int) -> list[PastVersion]:

@@ -63,7 +63,7 @@ def past_is_here(context: Context) -> bool:
         return True
     feed, needed = decode(data, 256)
     state = context.catalog.feeds.state(FeedId(feed))
-    return state.seq >= needed or state.held is not None
+    return state.held is not None or (state.seq >= needed and not context.catalog.snapshots.is_partial(FeedId(feed)))
 
 
 def end_unsureness(context: Context) -> None:

@@ -40,17 +40,29 @@ def _admission_is_here(context: Context) -> bool:
     if not data:
         return True
     feed, seq, name = decode(data, 256)
-    held = context.catalog.feeds.entry(FeedId(feed), seq)
-    if held is None:
-        return False
-    entry = parse(held)
-    if entry.hash != EntryHash(name):
-        raise FolderStopped("the store shows another history than the device that admitted this one: do not trust it")
-    body = decode_body(open_entry(context.folder, context.secrets.epoch(entry.epoch), entry))
-    if any(context.catalog.feeds.state(head.feed).seq < head.seq for head in body.heads):
+    heads = _heads_of_admission(context, FeedId(feed), seq, EntryHash(name))
+    if heads is None or any(not _is_here(context, each, seq) for each, seq in heads.items()):
         return False
     context.catalog.set("required", b"")
     return True
+
+
+def _heads_of_admission(context: Context, feed: FeedId, seq: int, name: EntryHash) -> dict[FeedId, int] | None:
+    """What must be here beside the entry that admitted this device; None while that one, or a snapshot that stands for
+    it and names at least as much, is not."""
+    feeds = context.catalog.feeds
+    held = feeds.entry(feed, seq)
+    if held is None:
+        return feeds.seen(feed) if _is_here(context, feed, seq) else None
+    entry = parse(held)
+    if entry.hash != name:
+        raise FolderStopped("the store shows another history than the device that admitted this one: do not trust it")
+    body = decode_body(open_entry(context.folder, context.secrets.epoch(entry.epoch), entry))
+    return {head.feed: head.seq for head in body.heads}
+
+
+def _is_here(context: Context, feed: FeedId, seq: int) -> bool:
+    return context.catalog.feeds.state(feed).seq >= seq and not context.catalog.snapshots.is_partial(feed)
 
 
 async def reconciled(context: Context, has_heard: Callable[[], bool]) -> None:

@@ -139,7 +139,16 @@ def base_of(context: Context, winner: Version, loser: Version) -> Version | None
     found = common_ancestor(winner, loser, past)
     if found is None and winner.origin is not None and winner.origin == loser.origin:
         found = records.version(winner.origin.path, winner.origin.dot)
-    return found
+    return None if found is not None and _may_hide_later(context, found, winner, loser) else found
+
+
+def _may_hide_later(context: Context, base: Version, winner: Version, loser: Version) -> bool:
+    """Whether a later common version may have stood in entries that a snapshot replaced before this device read them."""
+    for feed, seq in winner.vector.items():
+        common, known = min(seq, loser.vector.get(feed, 0)), base.vector.get(feed, 0)
+        if common > known and context.catalog.snapshots.unbroken_from(feed) > known + 1:
+            return True
+    return False
 
 
 def may_settle(context: Context, path: Path) -> bool:

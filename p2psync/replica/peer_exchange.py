@@ -15,7 +15,7 @@ import trio
 from p2psync.errors import IntegrityError, NotFound, PeerError
 from p2psync.ids import FeedId
 from p2psync.replica.context import Context, Signal
-from p2psync.replica.elsewhere import notice_branches, seek_fork
+from p2psync.replica.elsewhere import first_to_read, notice_branches, seek_fork, snapshot_start
 from p2psync.replica.exchange import all_here
 from p2psync.replica.forking import renewal_noticed
 from p2psync.replica.serving import FolderAnswers, admit_entries, announce
@@ -222,24 +222,33 @@ class PeerExchange:
     async def _pull_feed(self, channel: PeerChannel, feed: FeedId, head: Head) -> bool:
         context, moved = self._context, False
         subject = f"feed {feed.hex()[:8]}"
-        while True:
-            state = await context.workers.run(context.catalog.feeds.state, feed)
-            if state.seq >= head.seq:
-                return moved
-            entries = await channel.entries(feed, state.seq)
+        state = await context.workers.run(context.catalog.feeds.state, feed)
+        seq = await first_to_read(context, PeerEntries(channel), feed, state.seq, head.seq)
+        jumped = seq != state.seq
+        while seq < head.seq:
+            entries = await channel.entries(feed, seq)
             try:
+                if not jumped and entries and parse(entries[0]).seq > seq + 1:  # what follows is gone there
+                    jumped, seq = True, await snapshot_start(context, PeerEntries(channel), feed, seq, head.seq)
+                    continue
                 with renewal_noticed(context):
                     result = await context.workers.run(admit_entries, context, entries, feed)
             except (IntegrityError, PeerError) as error:
+                if seq != state.seq:  # no snapshot begins where the feed's last entry said
+                    seq = state.seq
+                    continue
                 if isinstance(error, IntegrityError) and await seek_fork(context, PeerEntries(channel), feed):
                     return True
                 context.set_trouble(subject, f"{self.name}: {error}")
                 return moved
             announce(context, result)
-            moved |= bool(result.entries or result.forks)
+            moved |= bool(result.entries or result.forks) or result.membership
             if result.waiting or not result.entries:
                 return moved
             context.trouble.pop(subject, None)
+            state = await context.workers.run(context.catalog.feeds.state, feed)
+            seq = state.seq
+        return moved
 
     # Push.
 

@@ -29,13 +29,13 @@ from p2psync.index.xattrs import Xattrs
 from p2psync.limits import CHUNK_LIST_INLINE, ENTRY_BODY_MAX, INLINE_MAX, XATTRS_MAX
 from p2psync.planner.xattrs import Look
 from p2psync.replica.changes import LocalChange, Unit
-from p2psync.replica.chunk_lists import content_of, file_rows
+from p2psync.replica.chunk_lists import content_of, file_rows, is_listed
 from p2psync.replica.context import Context
 from p2psync.replica.standing import Standing
 from p2psync.replica.xattrs import take_over
 from p2psync.vault.entry import seal_entry
 
-_RECORDS_ROOM = ENTRY_BODY_MAX - 96 * 1024
+RECORDS_ROOM = ENTRY_BODY_MAX - 96 * 1024
 """Bytes of records in one entry; the rest is for heads (100 devices: 8 KiB) and headers."""
 _RECORD_HEADER = 5
 _RECORD_FIELDS = 512
@@ -52,7 +52,8 @@ class Committed:
     adopted: int = 0
     stale: int = 0
     """Changes dropped because the catalog moved meanwhile; their directories must be scanned again."""
-    queued_bytes: int = 0
+    queued: bool = False
+    """Whether content waits to go to a store now."""
 
 
 def commit(context: Context, units: Sequence[Unit]) -> Committed:
@@ -87,9 +88,10 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
                     change, wanted, [(chunk, plain) for chunk, plain, _ in chunks if plain] if inline else []
                 )
                 result.versions += 1
+                result.queued |= is_listed(change.rows)  # its list may be new although its content is not
         writer.flush()
         context.catalog.locations.queue_upload(queued)
-        result.queued_bytes = sum(size for _, size in queued)
+        result.queued |= bool(queued)
     return result
 
 
@@ -209,7 +211,7 @@ class EntryWriter:
 
     def begin_unit(self, size: int) -> None:
         """Make sure that what follows, about `size` bytes, goes into one entry."""
-        if self._records and self._size + size > _RECORDS_ROOM:
+        if self._records and self._size + size > RECORDS_ROOM:
             self.flush()
 
     def add_record(self, data: bytes) -> int:
@@ -309,10 +311,11 @@ class EntryWriter:
         else:
             self._versions.append((version, data, change))
 
-    def flush(self, everything: bool = False, heartbeat: bool = False) -> FeedHead | None:
+    def flush(self, everything: bool = False, heartbeat: bool = False, completes: int = 0) -> FeedHead | None:
         """Seal and append what was collected; returns where the feed now ends (None: nothing was written).
 
-        With `everything` the entry lists all heads, as an admission needs.
+        With `everything` the entry lists all heads, as an admission needs. `completes` is where the snapshot begins
+        whose last part this is.
         """
         context = self._context
         if not self._records and not heartbeat:
@@ -321,14 +324,14 @@ class EntryWriter:
         heads = feeds.unannounced(context.own_feed, everything or self.seq % ALL_HEADS_EVERY == 0)
         body = Body(
             membership=context.membership.heads, time_ms=int(context.clock.now() * 1000), heads=heads,
-            records=tuple(self._records),
+            records=tuple(self._records), snapshot=completes or (context.catalog.snapshots.newest(context.own_feed) or (0, 0))[0],
         )  # fmt: skip
         entry = seal_entry(
             folder=context.folder, secret=context.secrets.writing, feed_key=context.keys.feed, seq=self.seq,
             previous=self._state.hash, body=encode_body(body), salt=context.randomness.bytes(32),
         )  # fmt: skip
         feeds.append(entry, IdentityKey(context.device.identity_key))
-        feeds.note_seen(context.own_feed, heads)
+        feeds.note_seen(context.own_feed, {head.feed: head.seq for head in heads})
         feeds.mark_announced(heads)
         self._place(body.time_ms)
         self._state = feeds.state(context.own_feed)

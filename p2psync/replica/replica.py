@@ -46,6 +46,7 @@ from p2psync.replica.recovery import recover
 from p2psync.replica.reshaping import Reshaping
 from p2psync.replica.restoring import Restoring
 from p2psync.replica.scrubbing import Scrubbing
+from p2psync.replica.upkeep import Upkeep
 from p2psync.replica.watcher import Skips, Watcher
 from p2psync.replica.watching import Watching
 from p2psync.replica.xattrs import flaws
@@ -149,6 +150,7 @@ class Replica:
                 nursery.start_soon(self._applying.run)
                 nursery.start_soon(Collecting(context).run)
                 nursery.start_soon(Attending(context, self._has_heard).run)
+                nursery.start_soon(Upkeep(context).run)
                 await context.renewed.wait(renewed)
                 nursery.cancel_scope.cancel()
         finally:

@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from p2psync.errors import IntegrityError, PeerError
-from p2psync.ids import ChunkId, Ciphertext, EpochId, FeedId, IdentityKey, Plaintext
-from p2psync.index.body import decode_body
-from p2psync.index.records import decode_inline
+from p2psync.ids import ChunkId, Ciphertext, FeedId, IdentityKey, Plaintext
 from p2psync.limits import INLINE_MAX
 from p2psync.replica.admission import Admitted
 from p2psync.replica.assembly import read_chunk
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.forking import renewal_noticed, take_in
+from p2psync.replica.statements import held_statements, inline_plain
 from p2psync.sealed.entry import Entry, parse
 from p2psync.store.interface import Head, Watched
-from p2psync.vault.entry import open_entry
 from p2psync.vault.secrets import Generation
 from p2psync.vault.stream import seal_stream
 from p2psync.wire.peer_bodies import ENTRIES_BYTES_MAX, ENTRIES_MAX, WantedChunk
@@ -134,8 +132,6 @@ def _inline(context: Context, wanted: WantedChunk, generation: Generation) -> Pl
     data = None if place is None else context.catalog.feeds.entry(place[0], place[1])
     if place is None or data is None:
         return None
-    entry = parse(data)
-    secret = context.secrets.epoch(EpochId(entry.epoch))
-    plain = decode_inline(decode_body(open_entry(context.folder, secret, entry)).records[place[2]]).plain
+    plain = inline_plain(held_statements(context, data), place[2])
     good = len(plain) == wanted.length and generation.chunk_id(plain) == ChunkId(wanted.chunk)
     return plain if good else None

@@ -76,6 +76,8 @@ class StoreFetching:
         """The bytes of a segment from the first store that gives them, and its name."""
         context = self._context
         pack = await context.workers.run(context.catalog.locations.pack, segment.pack)
+        if pack is None:
+            return None
         reason = "no store that holds it is reachable"
         for name, store in list(context.stores.items()):
             try:
@@ -98,6 +100,8 @@ class StoreFetching:
         """Open, verify and use every needed frame of an answer; in a worker."""
         context = self._context
         pack = context.catalog.locations.pack(segment.pack)
+        if pack is None:
+            return [], []
         generation = context.secrets.generations.get(pack.generation)
         got: list[ChunkId] = []
         done: list[Assembly] = []

@@ -99,6 +99,7 @@ class Uploading:
             record = self._context.catalog.locations.confirm(name)  # type: ignore[arg-type]
             if record is not None:
                 writer = EntryWriter(self._context)
+                self._context.catalog.locations.tell(record.name, self._context.own_feed, writer.seq)
                 writer.add_record(encode_pack(record))
                 writer.flush()
 

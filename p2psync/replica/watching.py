@@ -244,7 +244,7 @@ class Watching:
             context.look_again.notify()
         if committed.versions:
             context.feeds_grew.notify()
-        if committed.queued_bytes:
+        if committed.queued:
             context.uploads_grew.notify()
         context.work_arrived.notify()
         context.changed.notify()

@@ -58,6 +58,14 @@ def after_seq(feed: FeedId, seq: int) -> str:
     return f"e/{feed.hex()}/{seq:016x}-g"  # 'g' sorts after every hex digit
 
 
+def seq_of(key: ObjectKey) -> int:
+    """The number of the entry a key names; PeerError when it names none."""
+    parsed = parse_key(key)
+    if not isinstance(parsed, EntryKey):
+        raise PeerError("not a key of an entry")
+    return parsed.seq
+
+
 def envelope_key(epoch: EpochId, envelope_hash: bytes) -> ObjectKey:
     return ObjectKey(f"k/{epoch.hex()}/{envelope_hash.hex()}")
 

@@ -18,22 +18,13 @@ from p2psync.replica.attendance import LOOK_SECONDS, Silence
 from p2psync.replica.replica import Replica
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
+from tests.support.clocks import MovedClock
 from tests.support.devices import Device, converge
 from tests.support.power import still_watcher
 
 pytestmark = pytest.mark.slow
 
 YEAR = 365 * DAY
-
-
-@dataclass
-class MovedClock:
-    """Wall time that follows the mock clock, and may be set."""
-
-    ahead: float = 1_700_000_000.0
-
-    def now(self) -> float:
-        return self.ahead + trio.current_time()
 
 
 @dataclass

@@ -1,11 +1,23 @@
-"""Processes whose wall clock is wrong: libfaketime, put before their command lines."""
+"""Wall clocks that are wrong: of processes, through libfaketime put before their command lines, and inside a test."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trio
+
+
+@dataclass
+class MovedClock:
+    """Wall time that follows the mock clock, and may be set."""
+
+    ahead: float = 1_700_000_000.0
+
+    def now(self) -> float:
+        return self.ahead + trio.current_time()
 
 
 def years(count: int) -> Sequence[str]:

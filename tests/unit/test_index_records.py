@@ -333,6 +333,7 @@ HEADS = st.builds(FeedHead, HASHES.map(FeedId), st.integers(1, SEQ_MAX), HASHES.
 BODIES = st.builds(
     Body, membership=st.lists(HASHES.map(RecordHash), max_size=3).map(tuple), time_ms=st.integers(0, 2**50),
     heads=st.lists(HEADS, max_size=4).map(tuple), records=st.lists(st.binary(max_size=50), max_size=5).map(tuple),
+    snapshot=st.just(0) | st.integers(2, SEQ_MAX),
 )  # fmt: skip
 
 
@@ -344,10 +345,11 @@ def test_a_body_reads_back(body: Body) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [(0, [bytes(31)]), (0, [[]]), (0, [bytes(32)] * 257), (1, -1), (1, 1 << 53), (2, [[bytes(32), 0, bytes(32)]]),
-     (2, [[bytes(32), 1]]), (2, [5]), (3, [[1]]), (3, ["text"]), (3, None)],
+     (2, [[bytes(32), 1]]), (2, [5]), (3, [[1]]), (3, ["text"]), (3, None),
+     (4, -1), (4, 0), (4, 1), (4, None)],
 )  # fmt: skip
 def test_a_body_of_a_wrong_form_is_refused(field: int, value: object) -> None:
-    fields: list[object] = [[], 0, [], []]
+    fields: list[object] = [[], 0, [], [], 2]
     decode_body(encode(fields))
     fields[field] = value
     with pytest.raises(PeerError):

@@ -1,0 +1,77 @@
+"""What an entry says, record by record: its own records, or those a snapshot part restates with the places they had.
+
+The one place that knows both shapes; admission, compaction and whoever looks for an inline chunk read entries through it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from p2psync.errors import PeerError
+from p2psync.ids import Plaintext
+from p2psync.index.body import Body, decode_body
+from p2psync.index.records import RecordType, decode_inline, read_record
+from p2psync.index.snapshot import Item, Part, part_of
+from p2psync.index.versions import Dot
+from p2psync.replica.context import Context
+from p2psync.sealed.entry import Entry, parse
+from p2psync.vault.entry import open_entry
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One record. `dot` is where it first stood, `time_ms` its author's time then; `place` its number in the entry read;
+    `values` are its fields, decoded."""
+
+    number: int
+    dot: Dot
+    time_ms: int
+    place: int
+    data: bytes
+    values: Any
+
+    @property
+    def item(self) -> Item:
+        return Item(self.dot.seq, self.dot.index, self.time_ms, self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An entry's body and what it says. `part` is set for a part of a snapshot."""
+
+    entry: Entry
+    body: Body
+    part: Part | None
+    statements: tuple[Statement, ...]
+
+
+def open_statements(context: Context, entry: Entry) -> Opened:
+    """Open an entry. IntegrityError when its seal does not hold or its epoch is not known, PeerError on a wrong form."""
+    body = decode_body(open_entry(context.folder, context.secrets.epoch(entry.epoch), entry))
+    try:
+        part = part_of(body, entry.seq)
+    except PeerError:
+        part = None  # it is refused where records are taken, while the chain goes on
+    if part is None:
+        places = [(entry.seq, index, body.time_ms, data) for index, data in enumerate(body.records)]
+    else:
+        places = [(item.seq, item.index, item.time_ms, item.data) for item in part.items]
+    statements = tuple(
+        Statement(number, Dot(entry.feed, seq, index), time_ms, place, data, values)
+        for place, (seq, index, time_ms, data) in enumerate(places)
+        for number, values in (read_record(data),)
+    )
+    return Opened(entry, body, part, statements)
+
+
+def held_statements(context: Context, entry: bytes) -> Opened:
+    """The same for an entry out of the catalog."""
+    return open_statements(context, parse(entry))
+
+
+def inline_plain(opened: Opened, place: int) -> Plaintext:
+    """The bytes of the chunk record at a place; PeerError when there is none."""
+    if place >= len(opened.statements) or opened.statements[place].number != RecordType.CHUNK:
+        raise PeerError("no chunk stands where one was noted")
+    return decode_inline(opened.statements[place].data).plain
