@@ -20,9 +20,9 @@ from p2psync.replica.statements import open_statements
 from p2psync.sealed.entry import Entry
 from p2psync.store.interface import Head
 
-LOOK_FROM = 64
+LOOK_FROM = 8
 """So many entries behind, a device that holds nothing of a feed asks whether a snapshot spares it reading them: two round
-trips against a page."""
+trips against what may be pages."""
 
 
 class Elsewhere(Protocol):
