@@ -44,17 +44,17 @@ class History:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def note(self, versions: Sequence[Version], time_ms: int) -> None:
-        """Write down versions that were just admitted or published; one known already stays as it is."""
-        places = [columns(version.path) for version in versions]
-        authors = {feed: self._author(feed) for feed in {version.dot.feed for version in versions}}
+    def note(self, versions: Sequence[tuple[Version, int]]) -> None:
+        """Write down versions, with their authors' times in ms, that were just admitted or published; one known already
+        stays as it is."""
+        places = [columns(version.path) for version, _ in versions]
+        authors = {feed: self._author(feed) for feed in {version.dot.feed for version, _ in versions}}
         self._db.insert("INSERT OR IGNORE INTO past_path (dir, name) VALUES {rows}", places)
-        time_ms = min(time_ms, (1 << 63) - 1)
         self._db.insert(
             _NOTE,
             [
-                (*place, authors[v.dot.feed], v.dot.seq, v.dot.index, time_ms, v.kind, v.size)
-                for place, v in zip(places, versions, strict=True)
+                (*place, authors[v.dot.feed], v.dot.seq, v.dot.index, min(time_ms, (1 << 63) - 1), v.kind, v.size)
+                for place, (v, time_ms) in zip(places, versions, strict=True)
             ],
         )
 

@@ -18,6 +18,9 @@ from p2psync.vault.pack import locate
 
 CLAIMED, SEALED, STORED = 0, 1, 2
 
+Inline = tuple[FeedId, int, int]
+"""Feed, entry and place in it of a chunk that travels in an entry."""
+
 _KNOWN = (
     "EXISTS (SELECT 1 FROM location JOIN pack ON pack.id = pack WHERE prefix = column2 AND stale = 0)"
     " OR EXISTS (SELECT 1 FROM inline_chunk WHERE chunk = column1 AND stale = 0)"
@@ -175,10 +178,17 @@ class Locations:
             (chunk, feed, seq, index, restated),
         )
 
-    def find_inline(self, chunk: ChunkId) -> tuple[FeedId, int, int] | None:
-        """(feed, seq, record index) of an entry that carries the chunk."""
-        row = self._db.query_one("SELECT feed, seq, idx FROM inline_chunk WHERE chunk = ?", (chunk,))
-        return None if row is None else (FeedId(row[0]), row[1], row[2])
+    def find_inline(self, chunk: ChunkId) -> Inline | None:
+        """An entry that carries the chunk, and where in it."""
+        return self.find_all_inline([chunk]).get(chunk)
+
+    def find_all_inline(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, Inline]:
+        """`find_inline` for many chunks, of those that an entry carries."""
+        rows = self._db.look_up(
+            "SELECT chunk, feed, seq, idx FROM {asked} CROSS JOIN inline_chunk ON chunk = column1",
+            [(chunk,) for chunk in chunks],
+        )
+        return {ChunkId(chunk): (FeedId(feed), seq, index) for chunk, feed, seq, index in rows}
 
     def add_list_chunk(self, chunk: ChunkId, data: bytes) -> None:
         self._db.execute("INSERT OR IGNORE INTO list_chunk (chunk, data) VALUES (?, ?)", (chunk, data))

@@ -106,6 +106,13 @@ def record_type(data: bytes) -> int:
     return read_record(data)[0]
 
 
+def peek_type(data: bytes) -> int:
+    """The type number of what may be a record, before it is decoded; 0 when it begins like none."""
+    header = 1 if data[:1] < b"\xdc" else 3  # an array of up to 15 fields, or of more
+    number = data[header : header + 2]
+    return number[0] if number[:1] < b"\x80" and number else number[-1] if number[:1] == b"\xcc" else 0
+
+
 def encode_version(version: Version) -> bytes:
     """File or tombstone record of a version (its dot is where it stands, not part of the bytes)."""
     vector = [[feed, seq] for feed, seq in sorted(version.vector.items())]

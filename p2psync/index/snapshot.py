@@ -16,7 +16,7 @@ from p2psync.encoding import Fields, decode, encode
 from p2psync.errors import PeerError
 from p2psync.ids import FeedId
 from p2psync.index.body import RECORDS_MAX, Body
-from p2psync.index.records import RecordType, record_type
+from p2psync.index.records import RecordType, peek_type
 from p2psync.index.versions import Vector
 from p2psync.limits import ENTRY_MAX, SEQ_MAX, VECTOR_MAX
 
@@ -61,7 +61,7 @@ def decode_part(data: bytes, seq: int) -> Part:
     fields.end()
     if first <= 1:
         raise PeerError("snapshot: it replaces nothing")
-    if number == 0 and (not items or record_type(items[0].data) != RecordType.BIND):
+    if number == 0 and (not items or peek_type(items[0].data) != RecordType.BIND):
         raise PeerError("snapshot: it does not begin with the feed's binding")
     return Part(number, last, items, seen)
 
@@ -82,13 +82,13 @@ def _item(value: object, first: int) -> Item:
     fields.end()
     if item.seq >= first:
         raise PeerError("snapshot: it restates what came after it")
-    if record_type(item.data) in _NEVER_RESTATED:
+    if peek_type(item.data) in _NEVER_RESTATED:
         raise PeerError("snapshot: it restates what is never restated")
     return item
 
 
 def part_of(body: Body, seq: int) -> Part | None:
     """The snapshot part an entry is; None for any other entry."""
-    if len(body.records) != 1 or record_type(body.records[0]) != RecordType.SNAPSHOT:
+    if len(body.records) != 1 or peek_type(body.records[0]) != RecordType.SNAPSHOT:
         return None
     return decode_part(body.records[0], seq)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 from p2psync.catalog.feeds import FeedState
 from p2psync.catalog.locations import CLAIMED
@@ -316,8 +315,7 @@ class Staged:
         catalog = self._context.catalog
         for author, data in self.early:
             catalog.feeds.add_membership(author, data)
-        for time_ms, group in groupby(self._versions, lambda each: each[1].time_ms):
-            catalog.history.note([version for version, _ in group], time_ms)
+        catalog.history.note([(version, statement.time_ms) for version, statement in self._versions])
         frontiers = catalog.versions.apply([(version, statement.data) for version, statement in self._versions])
         if self._restating is not None:
             self._restating.finish()

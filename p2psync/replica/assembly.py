@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from p2psync.catalog.bases import is_text_like
+from p2psync.catalog.locations import Inline
 from p2psync.errors import P2psyncError, StorageError
-from p2psync.ids import ChunkId, Plaintext
+from p2psync.ids import ChunkId, FeedId, Plaintext
 from p2psync.index.paths import Path, show
 from p2psync.index.records import iterate_chunks
 from p2psync.replica.context import Context
@@ -22,10 +23,11 @@ from p2psync.replica.filesystem import NotRegularFile, TempFile, temp_path
 from p2psync.replica.keeping import read_past
 from p2psync.replica.plans import Plan
 from p2psync.replica.scanner import fingerprint_of
-from p2psync.replica.statements import Opened, held_statements, inline_plain
+from p2psync.replica.statements import held_records, inline_plain
 from p2psync.replica.xattrs import set_on_temp
 from p2psync.vault.secrets import Generation
 
+_NOWHERE = (FeedId(b""), 0, 0)
 _WHOLE_MAX = 16 * 1024
 """Bytes of a small text kept until it is placed; a group is 512 files."""
 _UNFINISHED_MAX = 64
@@ -59,7 +61,7 @@ class Assembler:
         self._begun: list[Assembly] = []
         self._lock = threading.Lock()
         self.wanted: dict[ChunkId, list[tuple[Assembly, int]]] = {}
-        self._body: tuple[tuple[bytes, int], Opened] | None = None
+        self._body: tuple[tuple[bytes, int], tuple[bytes, ...]] | None = None
 
     def begin(self, plans: Sequence[Plan]) -> list[Assembly]:
         """Take plans in; what a temp already holds is counted. Returns those that are complete (empty files)."""
@@ -229,22 +231,22 @@ class Assembler:
         """Fill what this device already has; returns the files that completed."""
         done: list[Assembly] = []
         local = self._context.catalog.locations.all_local(chunks)
-        for chunk in chunks:
+        inline = self._context.catalog.locations.find_all_inline(chunks)
+        for chunk in sorted(chunks, key=lambda each: inline.get(each, _NOWHERE)):  # an entry is opened once
             targets = self.wanted.get(chunk)
             if not targets:
                 continue
             assembly, index = targets[0]
             plain = self._from_history(assembly, index)
             if plain is None and chunk in local:
-                plain = self._inline(chunk) or self._from_files(
+                plain = self._inline(inline.get(chunk)) or self._from_files(
                     chunk, assembly.chunks[index][2], self._generation(assembly)
                 )
             if plain is not None:
                 done += self.take(chunk, plain)
         return done
 
-    def _inline(self, chunk: ChunkId) -> Plaintext | None:
-        place = self._context.catalog.locations.find_inline(chunk)
+    def _inline(self, place: Inline | None) -> Plaintext | None:
         if place is None:
             return None
         feed, seq, index = place
@@ -252,7 +254,7 @@ class Assembler:
             data = self._context.catalog.feeds.entry(feed, seq)
             if data is None:
                 return None
-            self._body = ((feed, seq), held_statements(self._context, data))
+            self._body = ((feed, seq), held_records(self._context, data))
         return inline_plain(self._body[1], index)
 
     def _from_history(self, assembly: Assembly, index: int) -> Plaintext | None:

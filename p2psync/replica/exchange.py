@@ -7,7 +7,7 @@ the store lacks, whoever wrote it. Content uploads are `uploading.py`'s. Ends wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -18,6 +18,7 @@ from p2psync.replica.admission import Admitted
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.elsewhere import first_to_read, notice_branches, seek_fork, snapshot_start
 from p2psync.replica.forking import renewal_noticed, take_in
+from p2psync.replica.gathering import gathering
 from p2psync.replica.uploading import Uploading
 from p2psync.sealed.entry import Entry
 from p2psync.sealed.keys import ObjectKey, after_seq, entry_prefix, seq_of
@@ -91,9 +92,10 @@ class StoreExchange:
         while moved:
             moved = False
             for feed, head in sorted(heads.items()):
-                moved |= await self._pull_feed(feed, head)
+                with gathering(self._context) as announce:
+                    moved |= await self._pull_feed(feed, head, announce)
 
-    async def _pull_feed(self, feed: FeedId, head: Head) -> bool:
+    async def _pull_feed(self, feed: FeedId, head: Head, announce: Callable[[Admitted], None]) -> bool:
         context, moved = self._context, False
         state = await context.workers.run(context.catalog.feeds.state, feed)
         seq = await first_to_read(context, self, feed, state.seq, head.seq)
@@ -117,10 +119,8 @@ class StoreExchange:
                     return True
                 context.set_trouble(f"feed {feed.hex()[:8]}", f"{self.name}: {error}")
                 return moved
-            moved |= result.membership
-            if result.entries or result.forks:
-                moved = True
-                context.wake_for_entries()
+            announce(result)
+            moved |= bool(result.entries or result.forks) or result.membership
             if result.waiting or not result.entries:
                 break
             context.trouble.pop(f"feed {feed.hex()[:8]}", None)

@@ -10,15 +10,19 @@ so that nothing is sent twice; ends with LinkLost when the link does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from p2psync.errors import IntegrityError, NotFound, PeerError
 from p2psync.ids import FeedId
+from p2psync.replica.admission import Admitted
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.elsewhere import first_to_read, notice_branches, seek_fork, snapshot_start
 from p2psync.replica.exchange import all_here
 from p2psync.replica.forking import renewal_noticed
-from p2psync.replica.serving import FolderAnswers, admit_entries, announce
+from p2psync.replica.gathering import gathering
+from p2psync.replica.serving import FolderAnswers, admit_entries
 from p2psync.sealed.entry import Entry, parse
 from p2psync.session.peer_channel import PeerChannel
 from p2psync.session.peer_link import PeerLink
@@ -195,7 +199,8 @@ class PeerExchange:
             while moved:
                 moved = False
                 for feed, head in sorted(heads.items()):
-                    moved |= await self._pull_feed(channel, feed, head)
+                    with gathering(self._context) as announce:
+                        moved |= await self._pull_feed(channel, feed, head, announce)
             self.heard = True
             context.changed.notify()
             if await self._behind(heads):
@@ -219,7 +224,9 @@ class PeerExchange:
             nursery.start_soon(wait, self._news, news)
             nursery.start_soon(wait, self._context.feeds_grew, grew)
 
-    async def _pull_feed(self, channel: PeerChannel, feed: FeedId, head: Head) -> bool:
+    async def _pull_feed(
+        self, channel: PeerChannel, feed: FeedId, head: Head, announce: Callable[[Admitted], None]
+    ) -> bool:
         context, moved = self._context, False
         subject = f"feed {feed.hex()[:8]}"
         state = await context.workers.run(context.catalog.feeds.state, feed)
@@ -241,7 +248,7 @@ class PeerExchange:
                     return True
                 context.set_trouble(subject, f"{self.name}: {error}")
                 return moved
-            announce(context, result)
+            announce(result)
             moved |= bool(result.entries or result.forks) or result.membership
             if result.waiting or not result.entries:
                 return moved

@@ -347,7 +347,7 @@ class EntryWriter:
                 (new if change.base is None else changed).append(_placed(version, change))
         catalog.placed.put_all(changed)
         catalog.placed.put_new(new)
-        catalog.history.note([version for version, _, _ in (*self._first, *self._versions)], time_ms)
+        catalog.history.note([(version, time_ms) for version, _, _ in (*self._first, *self._versions)])
         catalog.versions.begin([(version, data) for version, data, _ in self._first])
         catalog.versions.refresh(catalog.versions.apply([(version, data) for version, data, _ in self._versions]))
         self._versions, self._first = [], []

@@ -16,7 +16,7 @@ from p2psync.replica.admission import Admitted
 from p2psync.replica.assembly import read_chunk
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.forking import renewal_noticed, take_in
-from p2psync.replica.statements import held_statements, inline_plain
+from p2psync.replica.statements import held_records, inline_plain
 from p2psync.sealed.entry import Entry, parse
 from p2psync.store.interface import Head, Watched
 from p2psync.vault.secrets import Generation
@@ -132,6 +132,6 @@ def _inline(context: Context, wanted: WantedChunk, generation: Generation) -> Pl
     data = None if place is None else context.catalog.feeds.entry(place[0], place[1])
     if place is None or data is None:
         return None
-    plain = inline_plain(held_statements(context, data), place[2])
+    plain = inline_plain(held_records(context, data), place[2])
     good = len(plain) == wanted.length and generation.chunk_id(plain) == ChunkId(wanted.chunk)
     return plain if good else None

@@ -5,13 +5,14 @@ The one place that knows both shapes; admission, compaction and whoever looks fo
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from p2psync.errors import PeerError
 from p2psync.ids import Plaintext
 from p2psync.index.body import Body, decode_body
-from p2psync.index.records import RecordType, decode_inline, read_record
+from p2psync.index.records import RecordType, decode_inline, peek_type, read_record
 from p2psync.index.snapshot import Item, Part, part_of
 from p2psync.index.versions import Dot
 from p2psync.replica.context import Context
@@ -48,21 +49,28 @@ class Opened:
 
 def open_statements(context: Context, entry: Entry) -> Opened:
     """Open an entry. IntegrityError when its seal does not hold or its epoch is not known, PeerError on a wrong form."""
-    body = decode_body(open_entry(context.folder, context.secrets.epoch(entry.epoch), entry))
+    body = _body(context, entry)
     try:
         part = part_of(body, entry.seq)
+        if part is not None:
+            items = [(item.seq, item.index, item.time_ms, item.data) for item in part.items]
+            return Opened(entry, body, part, _statements(entry, items))
     except PeerError:
-        part = None  # it is refused where records are taken, while the chain goes on
-    if part is None:
-        places = [(entry.seq, index, body.time_ms, data) for index, data in enumerate(body.records)]
-    else:
-        places = [(item.seq, item.index, item.time_ms, item.data) for item in part.items]
-    statements = tuple(
+        pass  # it is refused where records are taken, while the chain goes on
+    own = [(entry.seq, index, body.time_ms, data) for index, data in enumerate(body.records)]
+    return Opened(entry, body, None, _statements(entry, own))
+
+
+def _statements(entry: Entry, places: Iterable[tuple[int, int, int, bytes]]) -> tuple[Statement, ...]:
+    return tuple(
         Statement(number, Dot(entry.feed, seq, index), time_ms, place, data, values)
         for place, (seq, index, time_ms, data) in enumerate(places)
         for number, values in (read_record(data),)
     )
-    return Opened(entry, body, part, statements)
+
+
+def _body(context: Context, entry: Entry) -> Body:
+    return decode_body(open_entry(context.folder, context.secrets.epoch(entry.epoch), entry))
 
 
 def held_statements(context: Context, entry: bytes) -> Opened:
@@ -70,8 +78,16 @@ def held_statements(context: Context, entry: bytes) -> Opened:
     return open_statements(context, parse(entry))
 
 
-def inline_plain(opened: Opened, place: int) -> Plaintext:
+def held_records(context: Context, data: bytes) -> tuple[bytes, ...]:
+    """The records of an entry out of the catalog, by place; no one of them is decoded."""
+    entry = parse(data)
+    body = _body(context, entry)
+    part = part_of(body, entry.seq)
+    return body.records if part is None else tuple(item.data for item in part.items)
+
+
+def inline_plain(records: Sequence[bytes], place: int) -> Plaintext:
     """The bytes of the chunk record at a place; PeerError when there is none."""
-    if place >= len(opened.statements) or opened.statements[place].number != RecordType.CHUNK:
+    if place >= len(records) or peek_type(records[place]) != RecordType.CHUNK:
         raise PeerError("no chunk stands where one was noted")
-    return decode_inline(opened.statements[place].data).plain
+    return decode_inline(records[place]).plain
