@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from p2psync.net.workers import ThreadWorkers
-from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.replica.replica import Replica
 from tests.support.devices import Device, converge
+from tests.support.opening import counted_openings
 from tests.support.peers import DIRECT, linked
 
 FILES = 600
@@ -58,14 +58,6 @@ async def work(
     """What it takes to move what `write` writes from one device to another, in all; `before` is there already."""
     a = Device(home / "a", 1, workers=CountingWorkers())
     b = Device(home / "b", 2, workers=CountingWorkers())
-    opened = 0
-    really_open = LocalFilesystem._open_for_reading
-
-    def open_for_reading(self: LocalFilesystem, path: Any) -> int:
-        nonlocal opened
-        opened += 1
-        return really_open(self, path)
-
     a.found()
     async with a.running(None, links=DIRECT) as first:
         await b.admitted_by(first)
@@ -77,7 +69,7 @@ async def work(
             with ExitStack() as stack:
                 of_a = stack.enter_context(statements(first))
                 of_b = stack.enter_context(statements(second))
-                monkeypatch.setattr(LocalFilesystem, "_open_for_reading", open_for_reading)
+                opened = stack.enter_context(counted_openings(monkeypatch))
                 write(a)
                 await converge(first, second)
             assert a.tree() == b.tree()
@@ -86,7 +78,7 @@ async def work(
                 "statements of the receiver": of_b.total(),
                 "commits of the sender": of_a["COMMIT"],
                 "commits of the receiver": of_b["COMMIT"],
-                "files opened to be read": opened,
+                "files opened to be read": opened.files,
                 "thread hops": a.workers.hops + b.workers.hops,
             }
     return {name: float(count) for name, count in found.items()}
