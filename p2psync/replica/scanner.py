@@ -70,7 +70,7 @@ class Prepared:
 
 
 def fingerprint_of(stat: Stat) -> Fingerprint:
-    return Fingerprint(*stat.fingerprint)
+    return Fingerprint(stat.dev, stat.inode, stat.size, stat.mtime_ns, stat.ctime_ns)
 
 
 def seen_of(stat: Stat) -> Fingerprint:
