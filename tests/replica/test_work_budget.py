@@ -100,12 +100,12 @@ def check(found: dict[str, float], units: int, budget: dict[str, float]) -> None
 
 
 SMALL = {
-    "statements of the sender": 12.5, "statements of the receiver": 13.5, "commits of the sender": 0.025,
+    "statements of the sender": 3.0, "statements of the receiver": 7.0, "commits of the sender": 0.025,
     "commits of the receiver": 0.04, "files opened to be read": 2.8, "thread hops": 0.4,
 }  # fmt: skip
 """Per file of 4 KiB."""
 LARGE = {
-    "statements of the sender": 24.0, "statements of the receiver": 15.0, "commits of the sender": 0.25,
+    "statements of the sender": 16.0, "statements of the receiver": 11.5, "commits of the sender": 0.25,
     "commits of the receiver": 0.4, "files opened to be read": 4.6, "thread hops": 8.0,
 }  # fmt: skip
 """Per MiB of one large file. How many answers are taken in one hop depends on how busy the machine is: 4.3 to 5.6."""
