@@ -1,9 +1,9 @@
 """The catalog: all one device knows in clear about one folder, in one SQLite file.
 
 It owns the tables and their consistency; it neither touches the user's files nor talks to anyone. Its parts are
-`feeds`, `forks`, `attendance`, `versions`, `needs`, `placed`, `totals`, `locations`, `intents`, `history`, `kept`,
-`bases`, `brake`, `local_changes`, `rotten`, `snapshots` and
-`needed_chunks`; `transaction()` spans them all.
+`feeds`, `forks`, `attendance`, `versions`, `first_versions`, `needs`, `placed`, `totals`, `locations`, `intents`,
+`history`, `kept`, `bases`, `brake`, `local_changes`, `rotten`, `snapshots` and `needed_chunks`; `transaction()` spans
+them all.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from p2psync.catalog.bases import Bases
 from p2psync.catalog.brake import Brake
 from p2psync.catalog.conflicts import Conflicts
 from p2psync.catalog.feeds import Feeds
+from p2psync.catalog.first_versions import FirstVersions
 from p2psync.catalog.forks import Forks
 from p2psync.catalog.history import History
 from p2psync.catalog.intents import Intents
@@ -47,6 +48,7 @@ class Catalog:
         self.attendance = Attendance(self._db)
         self.placed = PlacedFiles(self._db, self.totals)
         self.versions = Versions(self._db, self.placed, self.totals, self._short_device)
+        self.first_versions = FirstVersions(self.versions, self.placed)
         self.needs = Needs(self._db)
         self.snapshots = Snapshots(self._db)
         self.needed_chunks = NeededChunks(self._db)

@@ -16,6 +16,8 @@ from p2psync.index.records import recall_version
 from p2psync.index.versions import Dot, Vector, Version
 from p2psync.store.sqlite import Database
 
+_INSERT = "INSERT INTO version (dir, name, feed, seq, idx, data) VALUES {rows}"
+
 
 class Frontiers:
     def __init__(self, database: Database) -> None:
@@ -71,9 +73,9 @@ class Frontiers:
         self._change(gone, fresh)
         return held
 
-    def begin(self, added: Sequence[tuple[Version, bytes]]) -> None:
-        """`add` at paths that have no frontier yet, each once."""
-        self._insert((version.path, version.dot, data) for version, data in added)
+    def begin(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """`add` at paths that have no frontier yet, each once: rows of the table."""
+        self._db.insert(_INSERT, rows)
 
     def drop(self, gone: Sequence[tuple[Path, Dot]]) -> dict[Path, tuple[Version, ...]]:
         """Take versions out that nothing takes the place of; returns what is left of the frontiers of their paths."""
@@ -93,10 +95,7 @@ class Frontiers:
         self._insert((path, dot, data) for (path, dot), data in fresh.items())
 
     def _insert(self, fresh: Iterable[tuple[Path, Dot, bytes]]) -> None:
-        self._db.insert(
-            "INSERT INTO version (dir, name, feed, seq, idx, data) VALUES {rows}",
-            [(*columns(path), dot.feed, dot.seq, dot.index, data) for path, dot, data in fresh],
-        )
+        self._db.insert(_INSERT, [(*columns(path), dot.feed, dot.seq, dot.index, data) for path, dot, data in fresh])
 
     def _held(self, paths: Sequence[Path]) -> dict[Path, Frontier]:
         """The frontiers of many paths, of those that have one."""

@@ -175,18 +175,26 @@ class PlacedFiles:
 
     def put_new(self, fresh: Sequence[tuple[Placed, bytes | None]]) -> None:
         """`put_all` at paths that the caller has seen to have no row."""
-        if not fresh:
-            return
+        if fresh:
+            self.begin(
+                [placed_row(placed) for placed, _ in fresh],
+                [_chunks_of(placed, rows) for placed, rows in fresh],
+                sum(_bytes_of(placed) for placed, _ in fresh),
+            )
+
+    def begin(self, rows: Sequence[tuple[object, ...]], chunks: Sequence[bytes], size: int) -> None:
+        """Add rows at paths that have none, with the chunk list of each (empty where there is nothing to be found by it)
+        and how many bytes of files they are in all."""
         first = 1 + int(self._db.scalar("SELECT coalesce(max(id), 0) FROM placed"))
         self._db.insert(
             f"INSERT INTO placed (id, {PLACED_COLUMNS}) VALUES {{rows}}",
-            [(first + at, *placed_row(placed)) for at, (placed, _) in enumerate(fresh)],
+            [(number, *row) for number, row in enumerate(rows, first)],
         )
         entries: list[tuple[int, int, int]] = []
-        for at, (placed, rows) in enumerate(fresh):
-            entries += _index_rows(first + at, _chunks_of(placed, rows))
+        for number, list_ in enumerate(chunks, first):
+            entries += _index_rows(number, list_)
         self._db.insert(_INDEX, entries)
-        self._totals.add_placed(sum(_bytes_of(placed) for placed, _ in fresh))
+        self._totals.add_placed(size)
 
     def _index(self, number: int, rows: bytes) -> None:
         self._db.insert(_INDEX, _index_rows(number, rows))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from p2psync.crypto.hashing import content_hash
 from p2psync.encoding import decode_own, encode
@@ -19,8 +19,7 @@ from p2psync.index.xattrs import Xattrs
 from p2psync.planner.xattrs import NOTHING_HELD, HeldXattrs, Look
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """A file as it was when this device last agreed with it."""
 
     dev: int
@@ -121,11 +120,22 @@ _COLUMNS_ONCE = 16
 
 
 def placed_row(placed: Placed) -> tuple[object, ...]:
-    seen = placed.fingerprint
+    vector = encode_vector(placed.vector)
+    return placed_values(
+        columns(placed.path), placed.dot, placed.hash, placed.kind, vector, placed.fingerprint, placed.mode,
+        placed.target, placed.content, placed.xattrs,
+    )  # fmt: skip
+
+
+def placed_values(
+    place: tuple[bytes, bytes], dot: Dot, record: RecordHash, kind: Kind, vector: bytes, seen: Fingerprint, mode: int,
+    target: bytes | None, content: Content, xattrs: HeldXattrs,
+) -> tuple[object, ...]:  # fmt: skip
+    """The columns of a placed row, in order."""
+    held = _NO_XATTRS if xattrs is NOTHING_HELD else xattrs_row(xattrs)
     return (
-        *columns(placed.path), placed.dot.feed, placed.dot.seq, placed.dot.index, placed.hash, placed.kind,
-        encode_vector(placed.vector), seen.dev, signed(seen.inode), seen.size, seen.mtime_ns, seen.ctime_ns,
-        placed.mode, placed.target, encode_content(placed.content), *xattrs_row(placed.xattrs),
+        *place, dot.feed, dot.seq, dot.index, record, kind, vector, seen.dev, signed(seen.inode), seen.size,
+        seen.mtime_ns, seen.ctime_ns, mode, target, encode_content(content), *held,
     )  # fmt: skip
 
 

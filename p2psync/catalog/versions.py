@@ -25,6 +25,9 @@ from p2psync.store.sqlite import Database
 _WANTED = "dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name, chunk"
 
 
+Row = tuple[object, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What should stand at `path`. `source` is set for a derived conflict copy: the path whose loser it is."""
@@ -122,11 +125,13 @@ class Versions:
             self._db.executemany("INSERT OR IGNORE INTO settled (dir, name, feed, seq) VALUES (?, ?, ?, ?)", settled)
         return {path: frontier.versions for path, frontier in self._frontiers.add(versions).items()}
 
-    def begin(self, versions: Sequence[tuple[Version, bytes]]) -> None:
-        """`apply` and `refresh` at paths that have no version yet, each once, for what this disk shows already."""
+    def begin(self, frontier: Sequence[Row], wanted: Sequence[Row], size: int) -> None:
+        """`apply` and `refresh` at paths that have no version yet, each once, for what this disk shows already: rows of
+        `version` and of `wanted`, and how many bytes are wanted with them."""
         self.taken_in += 1
-        self._frontiers.begin(versions)
-        self._write_wanted([_wanted_of(v.path, v, v.vector, None) for v, _ in versions], new=True)
+        self._frontiers.begin(frontier)
+        self._db.insert(f"INSERT INTO wanted ({_WANTED}) VALUES {{rows}}", wanted)
+        self._totals.add_wanted([(Kind.FILE, size, False)])
 
     def refresh(self, frontiers: Mapping[Path, Sequence[Version]]) -> None:
         """Recompute what should stand at these paths, and the conflict copies they bring or displace.
@@ -209,9 +214,8 @@ class Versions:
         self._write_wanted([wanted])
         self.note_need(path, wanted, self._placed.get(path))
 
-    def _write_wanted(self, wanted: Sequence[Wanted], *, new: bool = False) -> None:
-        """`new`: nothing was wanted at these paths before."""
-        gone = [] if new else [columns(each.path) for each in wanted]
+    def _write_wanted(self, wanted: Sequence[Wanted]) -> None:
+        gone = [columns(each.path) for each in wanted]
         self._totals.add_wanted(((each.kind, each.size, each.source is not None) for each in wanted), gone)
         self._db.insert(_SET_WANTED, list(map(_wanted_row, wanted)))
 

@@ -8,6 +8,7 @@ on. Membership records stand in `index/membership.py`. Source: formats, "Entry" 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -39,6 +40,7 @@ from p2psync.sealed.pack import padme
 
 CHUNK_ROW = 36
 """One row of a chunk list: chunk id (32) ‖ length (4)."""
+_ROWS = struct.Struct(">32sI")
 PACK_ROW = 40
 """One row of a pack's table; `vault/pack.py` reads it."""
 
@@ -240,12 +242,10 @@ def iterate_chunks(rows: bytes) -> Iterable[tuple[bytes, int]]:
     """(chunk id, length) of a chunk list; PeerError when it is not whole rows of possible lengths."""
     if len(rows) % CHUNK_ROW:
         raise PeerError("a chunk list is not made of whole rows")
-    found = []
-    for place in range(0, len(rows), CHUNK_ROW):
-        length = int.from_bytes(rows[place + 32 : place + 36], "big")
+    found = list(_ROWS.iter_unpack(rows))
+    for _, length in found:
         if not 0 < length <= CHUNK_MAX:
             raise PeerError("a chunk list has an impossible length")
-        found.append((rows[place : place + 32], length))
     return found
 
 

@@ -79,6 +79,13 @@ class Stat(NamedTuple):
         return (self.dev, self.inode, self.size, self.mtime_ns, self.ctime_ns)
 
 
+class Whole(NamedTuple):
+    """A small file as it was at one moment."""
+
+    stat: Stat
+    data: bytes
+
+
 class OpenFile(Protocol):
     """A regular file open for reading; close it by leaving its `with`."""
 
@@ -140,6 +147,11 @@ class Filesystem(Protocol):
 
     def open_file(self, path: Path) -> AbstractContextManager[OpenFile]:
         """Open a regular file; NotRegularFile for anything else, which is never waited for (property 49)."""
+
+    def read_whole(self, paths: Sequence[Path], most: int) -> dict[Path, Whole]:
+        """Regular files of at most `most` bytes, each read in one state; a neighbour in one directory for a fraction of
+        what `open_file` costs. The caller has just seen that they are regular files. What is not, or is larger, changes
+        meanwhile or cannot be read, is left out: `open_file` says why."""
 
     def open_temp(self, path: Path, create: bool) -> AbstractContextManager[TempFile]:
         """Create the temp of `path` (FileExistsError if one is there), or open the one there (FileNotFoundError)."""
@@ -243,20 +255,17 @@ def check_path(path: Path) -> None:
             raise BugError(f"{name!r} is not a file name and must not reach the disk")
 
 
+_TYPE = 0o170000
+_KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
+
+
 def stat_of(result: os.stat_result) -> Stat:
     """Our `Stat` of the operating system's."""
     mode = result.st_mode
-    if stat.S_ISREG(mode):
-        kind = Kind.FILE
-    elif stat.S_ISDIR(mode):
-        kind = Kind.DIRECTORY
-    elif stat.S_ISLNK(mode):
-        kind = Kind.SYMLINK
-    else:
-        kind = Kind.OTHER
     return Stat(
-        kind, result.st_dev, result.st_ino, result.st_size, result.st_mtime_ns, result.st_ctime_ns, stat.S_IMODE(mode)
-    )
+        _KINDS.get(mode & _TYPE, Kind.OTHER), result.st_dev, result.st_ino, result.st_size, result.st_mtime_ns,
+        result.st_ctime_ns, mode & 0o7777,
+    )  # fmt: skip
 
 
 _REFUSALS = {

@@ -30,6 +30,7 @@ from p2psync.replica.filesystem import (
     NotRegularFile,
     Path,
     Stat,
+    Whole,
     check_path,
     not_durable,
     stat_of,
@@ -37,7 +38,7 @@ from p2psync.replica.filesystem import (
     temp_path,
     translated,
 )
-from p2psync.replica.open_files import LocalOpenFile, LocalTempFile
+from p2psync.replica.open_files import LocalOpenFile, LocalTempFile, read_whole_in
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NOATIME = getattr(os, "O_NOATIME", 0)
@@ -187,6 +188,20 @@ class LocalFilesystem:
             except PermissionError:  # only the owner may spare the access time
                 descriptor = os.open(name, _READ, dir_fd=parent)
         return _regular(descriptor, name, links=None)
+
+    def read_whole(self, paths: Sequence[Path], most: int) -> dict[Path, Whole]:
+        found: dict[Path, Whole] = {}
+        if self.folds or () in paths:
+            return found
+        for directory, group in groupby(paths, itemgetter(slice(-1))):
+            inside = list(group)
+            with suppress(OSError), self._directory(directory) as parent:
+                for path in inside:
+                    check_path(path[-1:])
+                    whole = read_whole_in(parent, path[-1], _READ | _NOATIME, most)
+                    if whole is not None:
+                        found[path] = whole
+        return found
 
     def open_temp(self, path: Path, create: bool) -> LocalTempFile:
         return LocalTempFile(self._open_temp_descriptor(path, create))

@@ -164,7 +164,7 @@ class Materialiser:
     def _intents(self, plan: Plan, sources: Sources) -> list[Intent]:
         match plan.step:
             case Step.MOVE if plan.source is not None and plan.version is not None:
-                seen = replace(plan.source.fingerprint, mtime_ns=plan.version.mtime_ns)
+                seen = plan.source.fingerprint._replace(mtime_ns=plan.version.mtime_ns)
                 return [
                     Intent(MOVE, plan.path, plan.base, self._row(plan, seen)),
                     Intent(DELETE, plan.source.path, plan.source, sources.tombstone(plan.source)),
@@ -174,7 +174,7 @@ class Materialiser:
             case Step.DELETE:
                 return [Intent(DELETE, plan.path, plan.base, self._row(plan, NOTHING))]
             case Step.META if plan.base is not None and plan.version is not None:
-                seen = replace(plan.base.fingerprint, mtime_ns=plan.version.mtime_ns)
+                seen = plan.base.fingerprint._replace(mtime_ns=plan.version.mtime_ns)
                 return [Intent(WRITE, plan.path, plan.base, self._row(plan, seen))]
             case _:
                 return [Intent(WRITE, plan.path, plan.base, self._row(plan, plan.temp))]
@@ -312,7 +312,7 @@ class Materialiser:
         stat = filesystem.stat(plan.path)
         if stat is None or plan.base is None:
             return None
-        expected = replace(plan.base.fingerprint, mtime_ns=plan.version.mtime_ns)
+        expected = plan.base.fingerprint._replace(mtime_ns=plan.version.mtime_ns)
         return fingerprint_of(stat) if fingerprint_of(stat).same_file(expected) else None
 
     def _delete(self, plan: Plan) -> Fingerprint | None:
@@ -361,7 +361,7 @@ class Materialiser:
             filesystem.set_mode(plan.path, version.mode)
         if stat.mtime_ns != version.mtime_ns:
             filesystem.set_mtime(plan.path, version.mtime_ns)
-        seen = self._placed_as(plan.path, replace(source.fingerprint, mtime_ns=version.mtime_ns))
+        seen = self._placed_as(plan.path, source.fingerprint._replace(mtime_ns=version.mtime_ns))
         group.standing.forget(source.path)
         group.sources.note_gone(source, group.booked)
         self._unsynced.add(source.path[:-1])

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 
 from p2psync.index.xattrs import Xattrs
 from p2psync.planner.xattrs import Shown
 from p2psync.replica import linux
-from p2psync.replica.filesystem import MODE_MASK, Stat, not_durable, stat_of, translated
+from p2psync.replica.filesystem import MODE_MASK, Stat, Whole, not_durable, stat_of, translated
 from p2psync.replica.xattr_calls import read_set, write_set
 
 _HOLE_BLOCK = 16 * 1024
@@ -114,6 +115,26 @@ class LocalTempFile:
             os.fsync(self._descriptor)
         except OSError as error:
             raise not_durable(error) from error
+
+
+def read_whole_in(directory: int, name: bytes, flags: int, most: int) -> Whole | None:
+    """A regular file of at most `most` bytes that stays as it is meanwhile; None for whatever else is or happens there."""
+    try:
+        descriptor = os.open(name, flags, dir_fd=directory)
+    except OSError:
+        return None
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode) or before.st_size > most:
+            return None
+        data = os.read(descriptor, before.st_size + 1)
+        after = os.fstat(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    seen = stat_of(before)
+    return Whole(seen, data) if len(data) == seen.size and stat_of(after) == seen else None
 
 
 @translated

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from p2psync.catalog.first_versions import First
 from p2psync.catalog.rows import Placed
 from p2psync.catalog.versions import Wanted
 from p2psync.ids import ChunkId, IdentityKey, Plaintext, RecordHash
@@ -107,12 +108,11 @@ def _losers_kept(context: Context, change: LocalChange, wanted: Wanted | None) -
 def room_of(context: Context, change: LocalChange, wanted: Wanted | None, inline: bool) -> int:
     """At most the bytes of the records a change makes: its own, conflict copies kept, and its content."""
     vector = len(change.base.vector) + 2 if change.base is not None else 1
-    one = 2 * sum(len(name) + 4 for name in change.path) + vector * _VECTOR_ROW + _RECORD_FIELDS
+    one = 2 * (sum(map(len, change.path)) + 4 * len(change.path)) + vector * _VECTOR_ROW + _RECORD_FIELDS
     rows = min(len(change.rows), CHUNK_LIST_INLINE * CHUNK_ROW)
-    kept = sum(
-        len(loser.content.chunks) + _xattrs_room(loser.xattrs) + len(loser.vector) * _VECTOR_ROW + one
-        for loser in _losers_kept(context, change, wanted)
-    )
+    kept = 0
+    for loser in _losers_kept(context, change, wanted):
+        kept += len(loser.content.chunks) + _xattrs_room(loser.xattrs) + len(loser.vector) * _VECTOR_ROW + one
     return 2 * (one + rows + _xattrs_room(change.xattrs.agreed)) + kept + (len(change.inline or b"") if inline else 0)
 
 
@@ -201,7 +201,7 @@ class EntryWriter:
         self._records: list[bytes] = []
         self._size = 0
         self._versions: list[tuple[Version, bytes, LocalChange | None]] = []
-        self._first: list[tuple[Version, bytes, LocalChange]] = []
+        self._first: list[First] = []
         """Those of paths where neither the folder nor this disk had anything before."""
 
     @property
@@ -247,9 +247,9 @@ class EntryWriter:
     def _made(self, change: LocalChange, wanted: Wanted | None) -> Version:
         """The version of a change, with the conflict copies it would cover published first."""
         context = self._context
-        previous = None
-        if wanted is not None:
-            previous = context.catalog.versions.of_feed(change.path, context.own_feed)
+        if wanted is None:  # nothing ever was, so there is nothing to cover
+            return _version_of(context, change, None, Dot(context.own_feed, self.seq, len(self._records)), ())
+        previous = context.catalog.versions.of_feed(change.path, context.own_feed)
         if previous is not None and (change.base is None or not _covers(change.base.vector, previous)):
             self.keep_copy(previous)
         losers = [
@@ -258,7 +258,7 @@ class EntryWriter:
         for loser in losers:
             self.keep_copy(loser)
         dot = Dot(context.own_feed, self.seq, len(self._records))
-        covered = context.catalog.versions.lost_with(change.path, losers) if wanted is not None else []
+        covered = context.catalog.versions.lost_with(change.path, losers)
         return _version_of(context, change, wanted, dot, [*covered, previous] if previous is not None else covered)
 
     def add_decided(self, version: Version, seen: Sequence[Vector]) -> None:
@@ -292,7 +292,7 @@ class EntryWriter:
         """
         context = self._context
         path = context.catalog.versions.copy_path(previous) if previous.kind in (Kind.FILE, Kind.SYMLINK) else None
-        if path is None or path in self._changing or path in (v.path for v, _, _ in (*self._versions, *self._first)):
+        if path is None or path in self._changing or path in [version.path for version in self._made_here()]:
             return
         dot = Dot(context.own_feed, self.seq, len(self._records))
         kept = replace(
@@ -307,7 +307,7 @@ class EntryWriter:
         self._append(data)
         version = hashed(version, record_hash(data))
         if first and change is not None:
-            self._first.append((version, data, change))
+            self._first.append(First(version, data, change.fingerprint, change.rows, change.xattrs))
         else:
             self._versions.append((version, data, change))
 
@@ -338,18 +338,23 @@ class EntryWriter:
         self._records, self._size = [], 0
         return FeedHead(context.own_feed, entry.seq, entry.hash)
 
+    def _made_here(self) -> list[Version]:
+        """The versions of the entry that is being collected."""
+        return [*(first.version for first in self._first), *(version for version, _, _ in self._versions)]
+
     def _place(self, time_ms: int) -> None:
         catalog = self._context.catalog
-        new = [_placed(version, change) for version, _, change in self._first]
+        catalog.first_versions.begin(self._first)
+        new: list[tuple[Placed, bytes | None]] = []
         changed: list[tuple[Placed, bytes | None]] = []
         for version, _, change in self._versions:
             if change is not None:
                 (new if change.base is None else changed).append(_placed(version, change))
         catalog.placed.put_all(changed)
         catalog.placed.put_new(new)
-        catalog.history.note([(version, time_ms) for version, _, _ in (*self._first, *self._versions)])
-        catalog.versions.begin([(version, data) for version, data, _ in self._first])
-        catalog.versions.refresh(catalog.versions.apply([(version, data) for version, data, _ in self._versions]))
+        catalog.history.note([(version, time_ms) for version in self._made_here()])
+        if self._versions:
+            catalog.versions.refresh(catalog.versions.apply([(version, data) for version, data, _ in self._versions]))
         self._versions, self._first = [], []
 
 

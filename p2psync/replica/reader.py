@@ -22,7 +22,7 @@ from p2psync.errors import P2psyncError
 from p2psync.ids import Plaintext
 from p2psync.limits import CHUNK_MAX
 from p2psync.planner.xattrs import Look, Shown
-from p2psync.replica.filesystem import Filesystem, OpenFile, Path, Stat
+from p2psync.replica.filesystem import Filesystem, OpenFile, Path, Stat, Whole
 
 CHUNK_ENTRY = 36
 """Bytes per chunk in a chunk list: 32 of id, 4 of length, big endian."""
@@ -99,6 +99,12 @@ def read_content(
         if file.stat().fingerprint != before.fingerprint:
             raise _changed(path)
     return Content(before, parameters, chunks, inline, shown)
+
+
+def whole_content(whole: Whole, chunk_key: bytes, seed: int) -> Content:
+    """`read_content` of a file that was read whole, of at most the inline limit."""
+    parameters, chunks = describe_whole(whole.data, chunk_key, seed)
+    return Content(whole.stat, parameters, chunks, Plaintext(whole.data))
 
 
 def describe_whole(data: bytes, chunk_key: bytes, seed: int) -> tuple[Parameters, bytes]:
@@ -191,6 +197,8 @@ class _Holes:
 
 def _describe(data: bytes | memoryview, lengths: list[int], chunk_key: bytes) -> bytes:
     """Chunk entries of consecutive chunks."""
+    if lengths == [len(data)]:
+        return keyed_hash(chunk_key, data) + lengths[0].to_bytes(4, "big")
     view = memoryview(data)
     parts = []
     at = 0

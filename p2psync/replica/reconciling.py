@@ -60,7 +60,7 @@ def _still_true(context: Context, row: Placed) -> Placed | None:
             return None
         row = replace(row, xattrs=row.xattrs.unseen())
         if row.kind is Kind.DIRECTORY:
-            seen = replace(row.fingerprint, dev=stat.dev, inode=stat.inode)
+            seen = row.fingerprint._replace(dev=stat.dev, inode=stat.inode)
             return _as_found(row, replace(row, fingerprint=seen), stat)
         if row.kind is Kind.SYMLINK:
             same = context.filesystem.read_link(row.path) == row.target

@@ -19,11 +19,12 @@ from p2psync.limits import INLINE_MAX, SYMLINK_TARGET_MAX
 from p2psync.planner.xattrs import Look
 from p2psync.replica.changes import LocalChange, Unit
 from p2psync.replica.chunk_lists import file_rows
+from p2psync.replica.contents import Contents
 from p2psync.replica.context import Context
 from p2psync.replica.filesystem import Kind as DiskKind
 from p2psync.replica.filesystem import NotRegularFile, Stat, temp_target
 from p2psync.replica.flaws import why_left_alone
-from p2psync.replica.reader import ChangedWhileRead, ReadStopped, read_content
+from p2psync.replica.reader import ChangedWhileRead, ReadStopped
 from p2psync.replica.same_inodes import SameInodes
 from p2psync.replica.xattrs import held_of, is_news, is_unseen, look_at_directory, look_at_file
 
@@ -35,9 +36,6 @@ LARGE = 512
 """Rows from which on a directory is not listed for a few changed entries: 7 µs for each entry that it has."""
 _TICK_NS = 20_000_000
 """A file this young may be written again within the same kernel clock tick, unseen by its fingerprint."""
-
-_HOLES_SETTLE_SECONDS = 60.0
-"""Far beyond the time after which any filesystem has written out what was changed (OpenZFS: 5 s, ext4: 30 s)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class Prepared:
 
 
 def fingerprint_of(stat: Stat) -> Fingerprint:
-    return Fingerprint(*stat.fingerprint)
+    return Fingerprint(stat.dev, stat.inode, stat.size, stat.mtime_ns, stat.ctime_ns)
 
 
 def seen_of(stat: Stat) -> Fingerprint:
@@ -250,9 +248,10 @@ def prepare(context: Context, candidates: Iterable[Candidate], should_stop: Call
     prepared = Prepared()
     candidates = list(candidates)
     inodes = SameInodes(context, _new_inodes(candidates))
+    contents = Contents(context, _surely_read(candidates, inodes), should_stop)
     for candidate in candidates:
         try:
-            unit = _prepare_one(context, candidate, inodes, should_stop, prepared)
+            unit = _prepare_one(context, candidate, inodes, contents, prepared)
         except (ChangedWhileRead, FileNotFoundError):
             prepared.unsettled.add(candidate.path)
         except ReadStopped:
@@ -269,10 +268,18 @@ def prepare(context: Context, candidates: Iterable[Candidate], should_stop: Call
     return prepared
 
 
+def _surely_read(candidates: Iterable[Candidate], inodes: SameInodes) -> list[Path]:
+    """The small files among them that nothing placed can be the same as."""
+    return [
+        each.path
+        for each in candidates
+        if each.stat.size <= INLINE_MAX and each.stat.kind is DiskKind.FILE and not inodes.knows(each.stat.inode)
+    ]
+
+
 def _prepare_one(
-    context: Context, candidate: Candidate, inodes: SameInodes, should_stop: Callable[[], bool],
-    prepared: Prepared,
-) -> Unit:  # fmt: skip
+    context: Context, candidate: Candidate, inodes: SameInodes, contents: Contents, prepared: Prepared
+) -> Unit:
     path, stat, base = candidate.path, candidate.stat, candidate.base
     kind, mode = KINDS[stat.kind], stat.mode & 0o777
     held = held_of(base, kind)
@@ -293,19 +300,14 @@ def _prepare_one(
     if base is not None and base.kind is kind and base.fingerprint == fingerprint_of(stat):
         rows = placed_rows(context, base)
         if rows is not None:  # the content is known: only attributes that nobody has looked at brought it here
+            seen = _settled(context, base.fingerprint, _now_ns(context), path, prepared)
             change = LocalChange(
-                path=path, kind=kind, base=base, fingerprint=_settled(context, base.fingerprint, path, prepared),
-                mode=mode, parameters=base.content.parameters, rows=rows,
-                xattrs=look_at_file(context, path, base.fingerprint, held),
+                path=path, kind=kind, base=base, fingerprint=seen, mode=mode,
+                parameters=base.content.parameters, rows=rows, xattrs=look_at_file(context, path, base.fingerprint, held),
             )  # fmt: skip
             return _unless_equal(context, change, prepared)
-    generation = context.secrets.generation
-    content = read_content(
-        context.filesystem, path, chunk_key=generation.chunk_key, seed=generation.seed, inline_limit=INLINE_MAX,
-        should_stop=should_stop, holes_before_ns=int((context.clock.now() - _HOLES_SETTLE_SECONDS) * 1e9),
-        xattrs=context.shape.xattrs,
-    )  # fmt: skip
-    mode, seen = content.stat.mode & 0o777, _settled(context, fingerprint_of(content.stat), path, prepared)
+    content, read_ns = contents.of(path)
+    mode, seen = content.stat.mode & 0o777, _settled(context, fingerprint_of(content.stat), read_ns, path, prepared)
     parameters = (content.parameters.minimum, content.parameters.average, content.parameters.maximum)
     change = LocalChange(
         path=path, kind=kind, base=base, fingerprint=seen, mode=mode, parameters=parameters, rows=content.chunks,
@@ -314,12 +316,16 @@ def _prepare_one(
     return _unless_equal(context, change, prepared)
 
 
-def _settled(context: Context, seen: Fingerprint, path: Path, prepared: Prepared) -> Fingerprint:
-    """The fingerprint; without its ctime, so that it is looked at again, when it was changed a moment ago."""
-    if not 0 <= int(context.clock.now() * 1e9) - seen.ctime_ns < _TICK_NS:
+def _settled(context: Context, seen: Fingerprint, read_ns: int, path: Path, prepared: Prepared) -> Fingerprint:
+    """The fingerprint; without its ctime, so that it is looked at again, when it was changed a moment before it was read."""
+    if read_ns - seen.ctime_ns >= _TICK_NS or seen.ctime_ns > _now_ns(context):
         return seen
     prepared.unsettled.add(path)
     return Fingerprint(seen.dev, seen.inode, seen.size, seen.mtime_ns, 0)
+
+
+def _now_ns(context: Context) -> int:
+    return int(context.clock.now() * 1e9)
 
 
 def _unless_equal(context: Context, change: LocalChange, prepared: Prepared) -> Unit:

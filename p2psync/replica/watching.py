@@ -58,7 +58,11 @@ class Watching:
         """Held by a walk, and by each page of tombstones: what moved is found under its new name before the old one goes."""
         self._everything = True
         self._stop = False
-        self.scanning = True
+        self._busy = True
+        self._resting = False
+        """Between two walks, when nothing is looked at until the first was long enough ago."""
+        self._settling_files = 0
+        """Pauses under way, after which something is looked at once more."""
         self.settling = False
         self._requested = self._served = 0
         """Full scans asked for, and up to which request one that began after it is done."""
@@ -68,6 +72,12 @@ class Watching:
         self._patterns = 0
         """Which patterns the watches were set up with."""
         self.limited: str | None = None
+
+    @property
+    def scanning(self) -> bool:
+        """Whether something is looked at or waits for it."""
+        waiting = self._everything or self._settling_files or self._noticed or self._context.dirty
+        return self._busy and (bool(waiting) or not self._resting)
 
     def rescan_everything(self) -> None:
         self._everything = True
@@ -95,7 +105,7 @@ class Watching:
                 nursery.start_soon(self._work, nursery)
         finally:
             self._stop = True
-            self.scanning = True  # what changes until it runs again is not known
+            self._busy, self._resting, self._settling_files = True, False, 0  # what changes until it runs is not known
 
     async def _follow(self, watcher: Watcher) -> None:
         while True:
@@ -117,6 +127,7 @@ class Watching:
                 self._noticed.changed(directory, name)
         if where:
             self._context.look_again.notify()
+            self._context.changed.notify()
 
     async def _rescan_now_and_then(self) -> None:
         while True:
@@ -133,25 +144,32 @@ class Watching:
             named = {place: names for place, names in noticed.names.items() if place not in directories}
             directories |= noticed.directories
             if not everything and not directories:
-                self.scanning = False
+                self._busy = False
                 give_back_windows()
                 context.changed.notify()
                 await context.look_again.wait(seen)
                 continue
-            self.scanning = True
+            self._busy = True
             serving = self._requested
             everything = await self._patterns_changed(nursery) or everything
             started = trio.current_time()
             async with self._looking:
                 unsettled = await self._walk(deque([()] if everything else sorted(directories)), named, everything)
             if unsettled:
+                self._settling_files += 1
                 nursery.start_soon(self._look_later, unsettled)
             if everything:
                 self._served = serving
                 self._passed.notify()
             elif directories:
-                busy = trio.current_time() - started
-                await trio.sleep(max(0.0, min(1.0, _BREATH * busy) - 0.02))
+                await self._rest(trio.current_time() - started)
+
+    async def _rest(self, busy: float) -> None:
+        """After a walk that took so many seconds."""
+        self._resting = True
+        self._context.changed.notify()
+        await trio.sleep(max(0.0, min(1.0, _BREATH * busy) - 0.02))
+        self._resting = False
 
     async def _ignores_are_here(self) -> None:
         """A folder's first scan waits for the folder's ignore file: what it names must not be published before."""
@@ -185,6 +203,7 @@ class Watching:
         if context.trouble.get(subject) != sentence:
             context.set_trouble(subject, sentence)
         if again is not None:
+            self._settling_files += 1
             nursery.start_soon(self._look_later, {SHARED}, again)
         if self._patterns == context.shape.patterns:
             return False
@@ -195,6 +214,7 @@ class Watching:
 
     async def _look_later(self, files: set[Path], seconds: float = _UNSETTLED_SECONDS) -> None:
         await trio.sleep(seconds)
+        self._settling_files -= 1
         where: dict[Path, set[bytes]] = {}
         for path in files:
             where.setdefault(path[:-1], set()).add(path[-1])

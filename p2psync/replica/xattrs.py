@@ -124,7 +124,7 @@ def settled_xattrs(context: Context, row: Placed, other: Placed | None, stat: St
         if stat.mode & 0o777 != row.mode:  # as when permission was lent: to be set again, with the rest
             mode, held = stat.mode & 0o777, replace(held, look=Look.OWED)
         if not held.shows(disk):
-            seen = replace(seen, ctime_ns=0)  # somebody else's change: the scanner is to look
+            seen = seen._replace(ctime_ns=0)  # somebody else's change: the scanner is to look
     return replace(row, xattrs=held, mode=mode, fingerprint=seen)
 
 

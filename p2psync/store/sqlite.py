@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ class Database:
         self.path = path
         self._lock = threading.RLock()
         self._depth = 0
+        self._torn = False
+        """Whether an insert of many rows has failed in the open transaction, so that it must be undone."""
         if path is not None:
             _make_private(path)
         with self._translated():
@@ -98,6 +101,8 @@ class Database:
             self._depth += 1
             try:
                 yield
+                if self._torn:
+                    raise BugError(f"{self._place()}: some rows of an insert that failed would stay")
                 self._depth -= 1
                 self.execute(f"RELEASE {name}" if self._depth else "COMMIT")
             except BaseException:
@@ -128,14 +133,24 @@ class Database:
             self._connection.executemany(sql, rows)
 
     def insert(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """`executemany` of an insert with many rows to a statement: `{rows}` in it stands for them."""
-        place = 0
-        with self.transaction():
-            for size in _WRITTEN_AT_ONCE:
-                while len(rows) - place >= size:
-                    block = rows[place : place + size]
-                    place += size
-                    self.execute(_writing(sql, size, len(block[0])), [part for row in block for part in row])
+        """`executemany` of an insert with many rows to a statement: `{rows}` in it stands for them.
+
+        An open transaction is joined and fails with it: an inner one would have SQLite copy every page aside first.
+        """
+        with self._lock:
+            if not self._depth:
+                with self.transaction():
+                    return self.insert(sql, rows)
+            place = 0
+            try:
+                for size in _WRITTEN_AT_ONCE:
+                    while len(rows) - place >= size:
+                        block = rows[place : place + size]
+                        place += size
+                        self.execute(_writing(sql, size, len(block[0])), list(chain.from_iterable(block)))
+            except BaseException:
+                self._torn = True
+                raise
 
     def query(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """All rows of a query; bound it with LIMIT when the table grows with the folder."""
@@ -166,7 +181,7 @@ class Database:
                 while len(keys) - place >= size:
                     block = keys[place : place + size]
                     place += size
-                    found += self.query(_asking(sql, size, len(block[0])), [part for key in block for part in key])
+                    found += self.query(_asking(sql, size, len(block[0])), list(chain.from_iterable(block)))
         return found
 
     def scalar(self, sql: str, parameters: Parameters = ()) -> Any:
@@ -205,7 +220,7 @@ class Database:
 
     def _undo(self, name: str) -> None:
         """Roll back the innermost transaction after an error."""
-        self._depth = int(name.removeprefix("inner"))
+        self._depth, self._torn = int(name.removeprefix("inner")), False
         if not self._connection.in_transaction:
             return  # SQLite already rolled back by itself, as it does when the disk is full
         try:

@@ -20,6 +20,7 @@ from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.replica.replica import Replica
 from p2psync.replica.scanner import LARGE
 from tests.support.devices import Device, idle, until
+from tests.support.opening import counted_openings
 from tests.support.peers import DIRECT
 
 STEP = 50
@@ -38,22 +39,17 @@ class Work:
 def counted(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
     work = Work()
     connection = replica._context.catalog._db._connection
-    really_open = LocalFilesystem._open_for_reading
 
     def step() -> None:
         work.steps += STEP
 
-    def open_for_reading(self: LocalFilesystem, path: Any) -> int:
-        work.opened += 1
-        return really_open(self, path)
-
     connection.set_progress_handler(step, STEP)
     connection.set_trace_callback(lambda sql: work.statements.update([sql.split(None, 1)[0].upper()]))
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalFilesystem, "_open_for_reading", open_for_reading)
+    with counted_openings(monkeypatch) as opened:
         try:
             yield work
         finally:
+            work.opened = opened.files
             connection.set_progress_handler(None, 0)
             connection.set_trace_callback(None)
 

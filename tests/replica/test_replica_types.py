@@ -221,7 +221,7 @@ async def test_local_changes_outlive_a_restart_and_are_not_read_again(
         read.append(path)
         return read_content(filesystem, path, **options)
 
-    monkeypatch.setattr("p2psync.replica.scanner.read_content", counted)
+    monkeypatch.setattr("p2psync.replica.contents.read_content", counted)
     store = MemoryStore(clock=SystemClock())
     a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2, type=FolderType.RECEIVEONLY)
     a.found()

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from p2psync.net.workers import ThreadWorkers
-from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.replica.replica import Replica
 from tests.support.devices import Device, converge
+from tests.support.opening import counted_openings
 from tests.support.peers import DIRECT, linked
 
 FILES = 600
@@ -58,14 +58,6 @@ async def work(
     """What it takes to move what `write` writes from one device to another, in all; `before` is there already."""
     a = Device(home / "a", 1, workers=CountingWorkers())
     b = Device(home / "b", 2, workers=CountingWorkers())
-    opened = 0
-    really_open = LocalFilesystem._open_for_reading
-
-    def open_for_reading(self: LocalFilesystem, path: Any) -> int:
-        nonlocal opened
-        opened += 1
-        return really_open(self, path)
-
     a.found()
     async with a.running(None, links=DIRECT) as first:
         await b.admitted_by(first)
@@ -77,7 +69,7 @@ async def work(
             with ExitStack() as stack:
                 of_a = stack.enter_context(statements(first))
                 of_b = stack.enter_context(statements(second))
-                monkeypatch.setattr(LocalFilesystem, "_open_for_reading", open_for_reading)
+                opened = stack.enter_context(counted_openings(monkeypatch))
                 write(a)
                 await converge(first, second)
             assert a.tree() == b.tree()
@@ -86,7 +78,7 @@ async def work(
                 "statements of the receiver": of_b.total(),
                 "commits of the sender": of_a["COMMIT"],
                 "commits of the receiver": of_b["COMMIT"],
-                "files opened to be read": opened,
+                "files opened to be read": opened.files,
                 "thread hops": a.workers.hops + b.workers.hops,
             }
     return {name: float(count) for name, count in found.items()}
@@ -108,12 +100,12 @@ def check(found: dict[str, float], units: int, budget: dict[str, float]) -> None
 
 
 SMALL = {
-    "statements of the sender": 12.5, "statements of the receiver": 13.5, "commits of the sender": 0.025,
+    "statements of the sender": 3.0, "statements of the receiver": 7.0, "commits of the sender": 0.025,
     "commits of the receiver": 0.04, "files opened to be read": 2.8, "thread hops": 0.4,
 }  # fmt: skip
 """Per file of 4 KiB."""
 LARGE = {
-    "statements of the sender": 24.0, "statements of the receiver": 15.0, "commits of the sender": 0.25,
+    "statements of the sender": 16.0, "statements of the receiver": 11.5, "commits of the sender": 0.25,
     "commits of the receiver": 0.4, "files opened to be read": 4.6, "thread hops": 8.0,
 }  # fmt: skip
 """Per MiB of one large file. How many answers are taken in one hop depends on how busy the machine is: 4.3 to 5.6."""

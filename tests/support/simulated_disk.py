@@ -11,7 +11,7 @@ import copy
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
@@ -22,6 +22,7 @@ from p2psync.replica.filesystem import (
     NotRegularFile,
     Path,
     Stat,
+    Whole,
     not_durable,
     stat_of,
     temp_path,
@@ -258,6 +259,15 @@ class SimulatedDisk(SimulatedXattrs):
     @contextmanager
     def open_file(self, path: Path) -> Iterator[SimulatedFile]:
         yield self._open(path)
+
+    def read_whole(self, paths: Sequence[Path], most: int) -> dict[Path, Whole]:
+        found: dict[Path, Whole] = {}
+        for path in paths:
+            with suppress(OSError, NotRegularFile):
+                file = self._open(path)
+                if (stat := file.stat()).size <= most:
+                    found[path] = Whole(stat, file.read(0, stat.size))
+        return found
 
     def _open(self, path: Path) -> SimulatedFile:
         number = self._number(path)

@@ -183,9 +183,9 @@ def test_below_comes_in_pages_with_whatever_is_deeper_first(catalog: Catalog) ->
 def test_a_rename_is_hinted_by_inode_size_and_time_together(catalog: Catalog) -> None:
     row = placed((b"a",), chunk(1), inode=2**63 + 5)
     catalog.placed.put(row)
-    moved = replace(row.fingerprint, ctime_ns=99)
+    moved = row.fingerprint._replace(ctime_ns=99)
     assert catalog.placed.by_inodes([5, moved.inode]) == {moved.inode: [row]} and row.fingerprint.same_file(moved)
-    for other in (replace(moved, size=1), replace(moved, mtime_ns=1), replace(moved, dev=1), replace(moved, inode=5)):
+    for other in (moved._replace(size=1), moved._replace(mtime_ns=1), moved._replace(dev=1), moved._replace(inode=5)):
         assert not row.fingerprint.same_file(other)
 
 

@@ -133,7 +133,7 @@ class CatalogMachine(RuleBasedStateMachine):
                 self.put(
                     Placed(
                         path=path, dot=dot, hash=RecordHash(bytes(32)), kind=kind, vector=vector,
-                        fingerprint=replace(NOTHING, size=dot.seq),
+                        fingerprint=NOTHING._replace(size=dot.seq),
                     )
                 )  # fmt: skip
 

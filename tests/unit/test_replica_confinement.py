@@ -72,6 +72,7 @@ def test_no_operation_goes_through_a_symlink(
     path = (b"link", b"file") if depth == 1 else (b"link", b"sub", b"file")
     with pytest.raises((NotADirectoryError, FileNotFoundError)):
         operation(disk, path)
+    assert disk.read_whole([path], 100) == {}
     assert state(inner) == before
 
 
@@ -119,6 +120,7 @@ def test_only_plain_files_are_opened(disk: Filesystem, root: FilePath) -> None:
         for name in (b"fifo", b"directory", b"link", b"socket"):
             with pytest.raises(NotRegularFile), disk.open_file((name,)):
                 pass
+            assert disk.read_whole([(name,)], 100) == {}
         os.close(here)
 
 

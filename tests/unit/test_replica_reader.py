@@ -21,7 +21,7 @@ from p2psync.replica import reader
 from p2psync.replica.filesystem import NotRegularFile, Path
 from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.replica.open_files import LocalOpenFile
-from p2psync.replica.reader import CHUNK_ENTRY, ChangedWhileRead, Content, ReadStopped, read_content
+from p2psync.replica.reader import CHUNK_ENTRY, ChangedWhileRead, Content, ReadStopped, read_content, whole_content
 
 KEY = bytes(range(32))
 SEED = 0x1234_5678_9ABC_DEF0
@@ -166,6 +166,39 @@ def test_a_huge_sparse_file_is_left_when_asked_and_needs_little_memory(tmp_path:
     tracemalloc.stop()
     assert asked == 11
     assert peak < 3 * CHUNK_MAX
+
+
+def test_small_files_read_together_are_described_as_each_alone(tmp_path: FilePath) -> None:
+    sizes = {(b"d", b"empty"): 0, (b"d", b"one"): 1, (b"e", b"full"): 64 * KIB, (b"d", b"larger"): 64 * KIB + 1}
+    for path, size in sizes.items():
+        place = tmp_path / os.fsdecode(b"/".join(path))
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(random.Random(size).randbytes(size))
+    with LocalFilesystem(tmp_path) as disk:
+        found = disk.read_whole([*sizes, (b"d", b"gone"), (b"gone", b"one")], 64 * KIB)
+        assert found.keys() == sizes.keys() - {(b"d", b"larger")}
+        for path, whole in found.items():
+            alone = read_content(disk, path, chunk_key=KEY, seed=SEED, inline_limit=64 * KIB)
+            assert whole_content(whole, KEY, SEED) == alone
+
+
+@pytest.mark.parametrize("change", ["grow", "rewrite"])
+def test_a_small_file_that_changes_while_it_is_read_is_left_out(
+    tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"before")
+    really_read = os.read
+
+    def read_and_meddle(descriptor: int, length: int) -> bytes:
+        data = really_read(descriptor, length)
+        with (tmp_path / "file").open("r+b" if change == "rewrite" else "ab") as file:
+            file.write(b"behind")
+        os.utime(tmp_path / "file", ns=(1, 1))
+        return data
+
+    monkeypatch.setattr(os, "read", read_and_meddle)
+    with LocalFilesystem(tmp_path) as disk:
+        assert disk.read_whole([FILE], 100) == {}
 
 
 class CountingDisk(LocalFilesystem):

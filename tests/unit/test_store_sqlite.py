@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -150,6 +151,19 @@ def test_a_caught_failure_of_an_inner_transaction_undoes_only_that(database: Dat
             database.executemany("INSERT INTO thing (name) VALUES (?)", [("b",), ("a",)])
         database.execute("INSERT INTO thing (name) VALUES ('c')")
     assert names_in(database) == ["a", "c"]
+
+
+def test_a_failed_insert_of_many_rows_takes_its_transaction_along(database: Database) -> None:
+    """Even if nobody lets the error through; an outer transaction goes on as after any inner one that failed."""
+    insert, rows = "INSERT INTO thing (name) VALUES {rows}", [(f"n{number}",) for number in range(70)]
+    with database.transaction():
+        database.execute("INSERT INTO thing (name) VALUES ('n69')")
+        with pytest.raises(BugError, match="would stay"), database.transaction():
+            with contextlib.suppress(BugError):
+                database.insert(insert, rows)
+            database.insert(insert, [("b",)])
+        database.insert(insert, [("c",)])
+    assert names_in(database) == ["c", "n69"]
 
 
 def test_threads_take_turns_with_whole_transactions(database: Database) -> None:
