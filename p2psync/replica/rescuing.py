@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from p2psync.ids import ChunkId
+from p2psync.index.membership import Role
 from p2psync.index.paths import Path
 from p2psync.index.records import iterate_chunks
 from p2psync.limits import CHUNK_LIST_INLINE
@@ -21,7 +22,12 @@ _LISTED_FROM = CHUNK_LIST_INLINE * 1024
 
 
 def rescue_chunks(context: Context) -> int:
-    """Queue for upload what files here hold and nothing but what a snapshot replaced tells of; returns how many chunks."""
+    """Queue for upload what files here hold and nothing but what a snapshot replaced tells of; returns how many chunks.
+
+    A reader leaves that to others: nobody would believe it where they lie.
+    """
+    if context.membership.role_of(context.device.identity_key) is Role.READER:
+        return 0
     found = 0
     for paths in _holders(context):
         with context.tree, context.catalog.transaction():

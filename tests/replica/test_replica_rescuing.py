@@ -9,6 +9,7 @@ import pytest
 import trio.testing
 
 from p2psync.catalog.settings import FolderSettings, save_settings
+from p2psync.index.membership import Role
 from p2psync.net.workers import InlineWorkers
 from p2psync.planner.attendance import DAY
 from p2psync.planner.retention import KeepRules
@@ -109,6 +110,18 @@ async def test_what_is_needed_of_a_pack_that_is_needed_no_more_goes_into_a_new_o
         assert kept == (len(rewritten) == 3), "six of nine are needed, then two"
     newcomer = await join(members, 9, a)
     assert newcomer.tree() == a.tree()
+
+
+async def test_a_reader_uploads_nothing_since_nobody_would_believe_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    members = Members(tmp_path)
+    await members.begin(third=Role.READER)
+    monkeypatch.setattr(upkeep, "rescue_chunks", lambda context: 0)
+    await leave_out(members, SMALL)
+    async with members.running(*members.devices) as replicas:
+        await converge(*replicas, seconds=3600)
+        assert [rescue_chunks(replica._context) for replica in reversed(replicas)] == [0, 1, 1]
 
 
 async def test_entries_that_alone_carry_what_a_version_needs_are_not_forgotten(

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from p2psync.index.membership import Role
 from p2psync.net.workers import InlineWorkers
 from p2psync.planner.attendance import DAY
 from p2psync.replica import upkeep
@@ -27,14 +28,14 @@ class Members:
     store: MemoryStore = field(default_factory=lambda: MemoryStore(clock=SystemClock()))
     devices: list[Device] = field(default_factory=list)
 
-    async def begin(self) -> None:
+    async def begin(self, third: Role = Role.WRITER) -> None:
         self.devices = [
             Device(self.home / name, seed, MovedClock(), InlineWorkers()) for seed, name in enumerate("abc", 1)
         ]
         self.devices[0].found()
         async with self.running(self.devices[0]) as (first,):
-            for device in self.devices[1:]:
-                await device.admitted_by(first)
+            for device, role in zip(self.devices[1:], (Role.WRITER, third), strict=True):
+                await device.admitted_by(first, role)
 
     @asynccontextmanager
     async def running(self, *devices: Device) -> AsyncIterator[list[Replica]]:
