@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from p2psync.encoding import Fields, decode, encode
+from p2psync.encoding import Fields, decode, decode_own, encode
 from p2psync.errors import PeerError
 from p2psync.ids import FeedId
 from p2psync.index.body import RECORDS_MAX, Body
@@ -74,12 +74,7 @@ def _seen(value: object) -> tuple[FeedId, int]:
 
 
 def _item(value: object, first: int) -> Item:
-    fields = Fields(value, "snapshot item")
-    item = Item(
-        fields.integer("seq", 1, SEQ_MAX), fields.integer("index", 0, RECORDS_MAX), fields.integer("time", 0),
-        fields.data("record", most=ENTRY_MAX),
-    )  # fmt: skip
-    fields.end()
+    item = _well_formed(value)
     if item.seq >= first:
         raise PeerError("snapshot: it restates what came after it")
     if peek_type(item.data) in _NEVER_RESTATED:
@@ -87,8 +82,36 @@ def _item(value: object, first: int) -> Item:
     return item
 
 
+def _well_formed(value: object) -> Item:
+    match value:
+        case (int(seq), int(index), int(time_ms), bytes(data)) if (
+            0 < seq <= SEQ_MAX
+            and 0 <= index <= RECORDS_MAX
+            and 0 <= time_ms <= SEQ_MAX
+            and type(seq) is type(index) is type(time_ms) is int
+        ):
+            return Item(seq, index, time_ms, data)
+    fields = Fields(value, "snapshot item")  # to name what is wrong with it
+    item = Item(
+        fields.integer("seq", 1, SEQ_MAX), fields.integer("index", 0, RECORDS_MAX), fields.integer("time", 0),
+        fields.data("record", most=ENTRY_MAX),
+    )  # fmt: skip
+    fields.end()
+    return item
+
+
+def restated_records(record: bytes) -> tuple[bytes, ...]:
+    """The records that a part restates, by place, of one that was judged when it came."""
+    return tuple(data for _, _, _, data in decode_own(record)[4])
+
+
+def is_part(body: Body) -> bool:
+    """Whether an entry claims to be a part of a snapshot."""
+    return len(body.records) == 1 and peek_type(body.records[0]) == RecordType.SNAPSHOT
+
+
 def part_of(body: Body, seq: int) -> Part | None:
     """The snapshot part an entry is; None for any other entry."""
-    if len(body.records) != 1 or peek_type(body.records[0]) != RecordType.SNAPSHOT:
+    if not is_part(body):
         return None
     return decode_part(body.records[0], seq)

@@ -13,7 +13,7 @@ from p2psync.errors import PeerError
 from p2psync.ids import Plaintext
 from p2psync.index.body import Body, decode_body
 from p2psync.index.records import RecordType, decode_inline, peek_type, read_record
-from p2psync.index.snapshot import Item, Part, part_of
+from p2psync.index.snapshot import Item, Part, is_part, part_of, restated_records
 from p2psync.index.versions import Dot
 from p2psync.replica.context import Context
 from p2psync.sealed.entry import Entry, parse
@@ -82,8 +82,7 @@ def held_records(context: Context, data: bytes) -> tuple[bytes, ...]:
     """The records of an entry out of the catalog, by place; no one of them is decoded."""
     entry = parse(data)
     body = _body(context, entry)
-    part = part_of(body, entry.seq)
-    return body.records if part is None else tuple(item.data for item in part.items)
+    return restated_records(body.records[0]) if is_part(body) else body.records
 
 
 def inline_plain(records: Sequence[bytes], place: int) -> Plaintext:
