@@ -1,4 +1,4 @@
-"""The list of chunks that some frontier needs, while somebody decides what may be left out; gone with the connection."""
+"""The list of chunks that some frontier needs, while somebody decides what may be left out: a table for that time alone."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ class NeededChunks:
         self._db = database
 
     def begin(self, chunks: Iterable[ChunkId]) -> None:
-        """List these chunks, and only these, from now on."""
+        """List these chunks until `end`, or until the transaction fails."""
         self._db.execute(
-            "CREATE TEMP TABLE IF NOT EXISTS needed_chunk (prefix INTEGER, chunk BLOB, PRIMARY KEY (prefix, chunk)) WITHOUT ROWID"
+            "CREATE TEMP TABLE needed_chunk (prefix INTEGER, chunk BLOB, PRIMARY KEY (prefix, chunk)) WITHOUT ROWID"
         )
-        self._db.execute("DELETE FROM needed_chunk")
         self._db.executemany(
             "INSERT OR IGNORE INTO needed_chunk (prefix, chunk) VALUES (?, ?)", ((prefix(c), c) for c in chunks)
         )
+
+    def end(self) -> None:
+        """Nothing is listed any more: with a large folder the list is large."""
+        self._db.execute("DROP TABLE needed_chunk")
 
     def of(self, chunks: Sequence[ChunkId]) -> set[ChunkId]:
         """Those of these that are listed."""

@@ -19,8 +19,8 @@ from p2psync.index.records import (
     RecordType,
     decode_inline,
     decode_pack,
-    decode_version,
     recall_version,
+    version_of,
 )
 from p2psync.index.snapshot import ITEM_ROOM, encode_part
 from p2psync.replica.context import Context
@@ -81,6 +81,7 @@ def write_snapshot(context: Context) -> int:
         snapshots.note(own, Underway(first, state.seq, last - state.seq), last)
         context.catalog.locations.leave_out(own, first)
         contents.pack_anew()
+        context.catalog.needed_chunks.end()
         settle_snapshots(context)
         return last - state.seq
 
@@ -144,7 +145,7 @@ def _keeps_behind(context: Context, statement: Statement, contents: _Contents) -
     snapshots, data = context.catalog.snapshots, statement.data
     match statement.number:
         case RecordType.FILE | RecordType.TOMBSTONE:
-            version = decode_version(data, statement.dot)
+            version = version_of(data, statement.values, statement.dot)
             if snapshots.in_frontier(version.path, version.dot.feed, version.dot.seq) is not None:
                 return False  # restated already
             origin = version.origin

@@ -6,6 +6,8 @@ earlier than this device's history does, since they tell of what was. Source: fo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from p2psync.catalog.settings import load_settings
@@ -61,17 +63,23 @@ def forget_entries(context: Context) -> int:
             if snapshots.holds_before(feed, first)
         ]
         forgotten = 0
-        for feed, first in _not_needed(context, replaced):
-            context.catalog.needed_chunks.forget_packs(feed, first)
-            forgotten += snapshots.forget(feed, first)
+        with _not_needed(context, replaced) as gone:
+            for feed, first in gone:
+                context.catalog.needed_chunks.forget_packs(feed, first)
+                forgotten += snapshots.forget(feed, first)
         return forgotten
 
 
-def _not_needed(context: Context, replaced: list[tuple[FeedId, int]]) -> list[tuple[FeedId, int]]:
-    """Those (feed, first entry of a snapshot) before which no entry carries content that is needed and nowhere else."""
-    if not replaced or not list_needed(context):
-        return []
-    return [each for each in replaced if not context.catalog.needed_chunks.only_in_entries(*each)]
+@contextmanager
+def _not_needed(context: Context, replaced: list[tuple[FeedId, int]]) -> Iterator[list[tuple[FeedId, int]]]:
+    """Those (feed, first entry of a snapshot) before which no entry carries content that is needed and nowhere else; what
+    is needed stays listed meanwhile."""
+    if not replaced:
+        yield []
+        return
+    needed = context.catalog.needed_chunks
+    yield [each for each in replaced if not needed.only_in_entries(*each)] if list_needed(context) else []
+    needed.end()
 
 
 async def forget_in_store(context: Context, store: BlindStore) -> int:
@@ -94,8 +102,8 @@ async def forget_in_store(context: Context, store: BlindStore) -> int:
 
 
 def _not_needed_now(context: Context, replaced: list[tuple[FeedId, int]]) -> list[tuple[FeedId, int]]:
-    with context.tree, context.catalog.transaction():
-        return _not_needed(context, replaced)
+    with context.tree, context.catalog.transaction(), _not_needed(context, replaced) as gone:
+        return gone
 
 
 async def _replaced_page(store: BlindStore, feed: FeedId, first: int) -> list[ObjectKey]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from p2psync.ids import ChunkId
-from p2psync.index.records import decode_version, iterate_chunks
+from p2psync.index.records import iterate_chunks, recall_version
 from p2psync.index.versions import Version
 from p2psync.replica.chunk_lists import file_rows
 from p2psync.replica.context import Context
 
 
 def list_needed(context: Context) -> bool:
-    """List the needed chunks; False when a long chunk list has not come, so that some are not told."""
+    """List the needed chunks; False when a long chunk list has not come, so that some are not told. Whoever asked for the
+    list ends it."""
     missing: list[Version] = []
     context.catalog.needed_chunks.begin(_needed(context, missing))
     return not missing
@@ -24,7 +25,7 @@ def list_needed(context: Context) -> bool:
 
 def _needed(context: Context, missing: list[Version]) -> Iterator[ChunkId]:
     for dot, data in context.catalog.snapshots.frontier_records():
-        version = decode_version(data, dot)
+        version = recall_version(data, dot)
         yield from (ChunkId(chunk) for chunk, _ in iterate_chunks(version.content.chunks))
         if version.content.depth:
             rows = file_rows(context, version)

@@ -17,7 +17,7 @@ from p2psync.index.paths import Path, show
 from p2psync.index.snapshot import Part
 from p2psync.index.versions import Dot, Version
 from p2psync.replica.context import Context
-from p2psync.replica.statements import Statement, held_statements
+from p2psync.replica.statements import Statement, own_records
 
 
 class ContradictionFound(IntegrityError):
@@ -36,6 +36,8 @@ class Restating:
             raise PeerError("a part of a snapshot that does not follow the part before; it replaces nothing")
         self._known = known
         self._said: dict[tuple[Path, int], Statement] = {}
+        self._entry: tuple[int, tuple[bytes, ...]] = (0, ())
+        """The entry that was read last, with its records."""
 
     def is_new(self, version: Version, statement: Statement) -> bool:
         """Whether a restated version stood in an entry that was never here.
@@ -54,11 +56,14 @@ class Restating:
 
     def _written(self, version: Version) -> tuple[Dot, bytes] | None:
         """What the entry said that a version is said to come from, if it is here."""
-        entry = self._context.catalog.feeds.entry(version.dot.feed, version.dot.seq)
-        if entry is None:
-            return None
-        said = {each.dot: each.data for each in held_statements(self._context, entry).statements}
-        return version.dot, said.get(version.dot, b"")
+        dot = version.dot
+        if self._entry[0] != dot.seq:
+            entry = self._context.catalog.feeds.entry(dot.feed, dot.seq)
+            if entry is None:
+                return None
+            self._entry = dot.seq, own_records(self._context, entry)
+        said = self._entry[1][dot.index : dot.index + 1]
+        return dot, said[0] if said else b""
 
     def _refuse(self, version: Version) -> NoReturn:
         """Of who has read everything, one record is refused. Who is about to pass over entries he lacks stays where he is:

@@ -85,6 +85,11 @@ def held_records(context: Context, data: bytes) -> tuple[bytes, ...]:
     return restated_records(body.records[0]) if is_part(body) else body.records
 
 
+def own_records(context: Context, data: bytes) -> tuple[bytes, ...]:
+    """The records that an entry out of the catalog was written with, not what a part restates."""
+    return _body(context, parse(data)).records
+
+
 def inline_plain(records: Sequence[bytes], place: int) -> Plaintext:
     """The bytes of the chunk record at a place; PeerError when there is none."""
     if place >= len(records) or peek_type(records[place]) != RecordType.CHUNK:
