@@ -7,18 +7,19 @@ the store lacks, whoever wrote it. Content uploads are `uploading.py`'s. Ends wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import trio
 
-from p2psync.errors import IntegrityError, NotFound, PeerError
+from p2psync.errors import NotFound
 from p2psync.ids import Ciphertext, FeedId
 from p2psync.limits import SEQ_MAX
 from p2psync.replica.admission import Admitted
 from p2psync.replica.context import Context, Signal
-from p2psync.replica.elsewhere import first_to_read, notice_branches, seek_fork, snapshot_start
-from p2psync.replica.forking import renewal_noticed, take_in
-from p2psync.replica.gathering import gathering
+from p2psync.replica.elsewhere import notice_branches
+from p2psync.replica.forking import take_in
+from p2psync.replica.pulling import Page, pull_feed
 from p2psync.replica.uploading import Uploading
 from p2psync.sealed.entry import Entry
 from p2psync.sealed.keys import ObjectKey, after_seq, entry_prefix, seq_of
@@ -92,41 +93,14 @@ class StoreExchange:
         while moved:
             moved = False
             for feed, head in sorted(heads.items()):
-                with gathering(self._context) as announce:
-                    moved |= await self._pull_feed(feed, head, announce)
+                moved |= await pull_feed(self._context, self, self.name, feed, head.seq)
 
-    async def _pull_feed(self, feed: FeedId, head: Head, announce: Callable[[Admitted], None]) -> bool:
-        context, moved = self._context, False
-        state = await context.workers.run(context.catalog.feeds.state, feed)
-        seq = await first_to_read(context, self, feed, state.seq, head.seq)
-        jumped = seq != state.seq
-        while seq < head.seq:
-            page = await self._store.list(entry_prefix(feed), after_seq(feed, seq), _PAGE)
-            if not page:
-                break
-            try:
-                if not jumped and seq_of(page[0].key) > seq + 1:  # what follows is gone there
-                    jumped, seq = True, await snapshot_start(context, self, feed, seq, head.seq)
-                    continue
-                data = await self._get_all(_bounded(page))
-                with renewal_noticed(context):
-                    result = await context.workers.run(self._admit, data)
-            except (IntegrityError, PeerError) as error:
-                if seq != state.seq:  # no snapshot begins where the feed's last entry said
-                    seq = state.seq
-                    continue
-                if isinstance(error, IntegrityError) and await seek_fork(context, self, feed):
-                    return True
-                context.set_trouble(f"feed {feed.hex()[:8]}", f"{self.name}: {error}")
-                return moved
-            announce(result)
-            moved |= bool(result.entries or result.forks) or result.membership
-            if result.waiting or not result.entries:
-                break
-            context.trouble.pop(f"feed {feed.hex()[:8]}", None)
-            state = await context.workers.run(context.catalog.feeds.state, feed)
-            seq = state.seq
-        return moved
+    async def page_behind(self, feed: FeedId, seq: int) -> Page | None:
+        """See `FeedsElsewhere`."""
+        page = await self._store.list(entry_prefix(feed), after_seq(feed, seq), _PAGE)
+        if not page:
+            return None
+        return Page(seq_of(page[0].key), partial(self._admit, await self._get_all(_bounded(page))))
 
     def _admit(self, objects: Sequence[tuple[ObjectKey, Ciphertext]]) -> Admitted:
         entries = []

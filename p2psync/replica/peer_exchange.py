@@ -10,18 +10,16 @@ so that nothing is sent twice; ends with LinkLost when the link does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import trio
 
-from p2psync.errors import IntegrityError, NotFound, PeerError
+from p2psync.errors import NotFound
 from p2psync.ids import FeedId
-from p2psync.replica.admission import Admitted
 from p2psync.replica.context import Context, Signal
-from p2psync.replica.elsewhere import first_to_read, notice_branches, seek_fork, snapshot_start
+from p2psync.replica.elsewhere import notice_branches
 from p2psync.replica.exchange import all_here
-from p2psync.replica.forking import renewal_noticed
-from p2psync.replica.gathering import gathering
+from p2psync.replica.pulling import Page, pull_feed
 from p2psync.replica.serving import FolderAnswers, admit_entries
 from p2psync.sealed.entry import Entry, parse
 from p2psync.session.peer_channel import PeerChannel
@@ -34,14 +32,18 @@ _PUSH_MOST = 8
 
 
 class PeerEntries:
-    """Single entries of the other device (see `Elsewhere`)."""
+    """Entries of the other device (see `FeedsElsewhere`)."""
 
-    def __init__(self, channel: PeerChannel) -> None:
-        self._channel = channel
+    def __init__(self, context: Context, channel: PeerChannel) -> None:
+        self._context, self._channel = context, channel
 
     async def entry_behind(self, feed: FeedId, seq: int) -> Entry | None:
         entries = await self._channel.entries(feed, seq)
         return parse(entries[0]) if entries else None
+
+    async def page_behind(self, feed: FeedId, seq: int) -> Page | None:
+        entries = await self._channel.entries(feed, seq)
+        return Page(parse(entries[0]).seq, partial(admit_entries, self._context, entries, feed)) if entries else None
 
 
 class PeerExchange:
@@ -167,7 +169,7 @@ class PeerExchange:
             if feed not in self._theirs or self._theirs[feed].seq < head.seq:
                 self._theirs[feed] = head
                 moved = True
-        await notice_branches(self._context, PeerEntries(channel), watched.heads)
+        await notice_branches(self._context, PeerEntries(self._context, channel), watched.heads)
         if moved:
             self._news.notify()
             self._context.changed.notify()
@@ -190,7 +192,7 @@ class PeerExchange:
     # Pull.
 
     async def _pull(self, channel: PeerChannel) -> None:
-        context = self._context
+        context, entries = self._context, PeerEntries(self._context, channel)
         while True:
             news, grew = self._news.count, context.feeds_grew.count
             self.heard = False
@@ -199,8 +201,7 @@ class PeerExchange:
             while moved:
                 moved = False
                 for feed, head in sorted(heads.items()):
-                    with gathering(self._context) as announce:
-                        moved |= await self._pull_feed(channel, feed, head, announce)
+                    moved |= await pull_feed(context, entries, self.name, feed, head.seq)
             self.heard = True
             context.changed.notify()
             if await self._behind(heads):
@@ -223,39 +224,6 @@ class PeerExchange:
 
             nursery.start_soon(wait, self._news, news)
             nursery.start_soon(wait, self._context.feeds_grew, grew)
-
-    async def _pull_feed(
-        self, channel: PeerChannel, feed: FeedId, head: Head, announce: Callable[[Admitted], None]
-    ) -> bool:
-        context, moved = self._context, False
-        subject = f"feed {feed.hex()[:8]}"
-        state = await context.workers.run(context.catalog.feeds.state, feed)
-        seq = await first_to_read(context, PeerEntries(channel), feed, state.seq, head.seq)
-        jumped = seq != state.seq
-        while seq < head.seq:
-            entries = await channel.entries(feed, seq)
-            try:
-                if not jumped and entries and parse(entries[0]).seq > seq + 1:  # what follows is gone there
-                    jumped, seq = True, await snapshot_start(context, PeerEntries(channel), feed, seq, head.seq)
-                    continue
-                with renewal_noticed(context):
-                    result = await context.workers.run(admit_entries, context, entries, feed)
-            except (IntegrityError, PeerError) as error:
-                if seq != state.seq:  # no snapshot begins where the feed's last entry said
-                    seq = state.seq
-                    continue
-                if isinstance(error, IntegrityError) and await seek_fork(context, PeerEntries(channel), feed):
-                    return True
-                context.set_trouble(subject, f"{self.name}: {error}")
-                return moved
-            announce(result)
-            moved |= bool(result.entries or result.forks) or result.membership
-            if result.waiting or not result.entries:
-                return moved
-            context.trouble.pop(subject, None)
-            state = await context.workers.run(context.catalog.feeds.state, feed)
-            seq = state.seq
-        return moved
 
     # Push.
 
