@@ -23,9 +23,8 @@ from p2psync.planner.xattrs import Look
 from p2psync.store.sqlite import Database
 
 _WANTED = "dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name, chunk"
-
-
 Row = tuple[object, ...]
+"""The columns of a table, in order."""
 
 
 @dataclass(frozen=True, slots=True)
