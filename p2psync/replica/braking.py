@@ -2,7 +2,8 @@
 
 Before each batch of needs the changes known by then are judged (`planner/brake.py`), feed by feed; only what was judged is
 applied. A held feed's changes, all of them, wait in the queue; those of other devices go on. It is durable in the catalog,
-ends when nothing is to be taken any more (the changes were undone), or when they are accepted. Synchronous.
+ends when nothing is to be taken any more (the changes were undone, or all of it has come under other names), or when they
+are accepted. Synchronous.
 """
 
 from __future__ import annotations
@@ -67,14 +68,15 @@ class Braking:
         window = WINDOW_SECONDS * 1000
         within = (feed, accepted, now_ms - window, now_ms + window)
         lately = context.catalog.kept.taken_by(*within)
-        if count >= least_that_trips(lately, limits):
+        if feed in held or count >= least_that_trips(lately, limits):
             pending, again = self._pending(*within)
             standing = context.catalog.placed.count_files() + context.catalog.kept.gone_by(*within)
-            if feed in held or trips(pending=pending, lately=lately - again, standing=standing, limits=limits):
+            trip = trips(pending=pending, lately=lately - again, standing=standing, limits=limits)
+            if trip or (feed in held and pending):  # what is held stays so, even if part of it was taken back
                 brake.hold(feed, pending, now_ms)
                 return
-        elif feed in held:
-            return  # what is held stays so, even if part of it was taken back
+            if feed in held:
+                brake.release(feed)  # the other side of a rename has come: nothing is lost any more
         self._passed[feed] = head
 
     def _pending(self, feed: FeedId, accepted: int, since_ms: int, until_ms: int) -> tuple[int, int]:

@@ -26,7 +26,10 @@ def pages(context: Context, where: Changes) -> Iterator[list[Placed]]:
     """What is missing in these directories, with everything below it. Nothing comes twice once it was published."""
     page: list[Placed] = []
     for directory in sorted(where.directories, key=len, reverse=True):
+        names = where.names.get(directory)
         for gone in look(context, [directory], where.names).missing:
+            if names is not None and gone.path[-1] not in names:
+                continue  # it went missing since, and may be found under another name
             for row in _with_all_below(context, gone):
                 page.append(row)
                 if len(page) == _PAGE:

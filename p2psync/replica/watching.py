@@ -278,8 +278,9 @@ class Watching:
                 self.settling = False
                 context.changed.notify()
                 await self._went_missing.wait(seen)
+            missing = self._missing.take()  # what goes missing from here on gets a pause of its own
             await trio.sleep(SETTLE_SECONDS)
-            left = pages(context, self._missing.take())
+            left = pages(context, missing)
 
             def work(left: Iterator[list[Placed]] = left) -> Committed | None:
                 check_marker(context.filesystem, context.folder, self._replica)

@@ -133,6 +133,25 @@ async def test_renames_small_folders_and_first_syncs_do_not_trip_it(tmp_path: Pa
             assert a.tree() == b.tree()
 
 
+async def test_what_turns_out_to_be_a_rename_is_held_no_more(tmp_path: Path) -> None:
+    """However its author told it: here the old names go first, and the new ones come in a later entry."""
+    store = MemoryStore(clock=SystemClock())
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    a.found()
+    for number in range(60):
+        a.write(f"d/{number}", b"content %d" % number)
+    async with a.running(store) as first:
+        await b.admitted_by(first)
+        async with b.running(store) as second:
+            await converge(first, second)
+            (a.root / "d").rename(tmp_path / "elsewhere")
+            await converge(first)
+            await until_held(second)
+            (tmp_path / "elsewhere").rename(a.root / "e")
+            await converge(first, second)
+            assert b.tree() == a.tree() and "e/0" in b.tree()
+
+
 async def test_the_limits_are_this_folders_own(tmp_path: Path) -> None:
     store = MemoryStore(clock=SystemClock())
     a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
