@@ -38,7 +38,7 @@ from tests.support.reading import a_reader, entries_of, forget_replaced, knowled
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("LAW_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("LAW_EXAMPLES", "24"))
 """More of them in a night: LAW_EXAMPLES=5000."""
 NAMES = ["a", "b.txt", "d", "d/a", "d/b.txt", "d/e/a"]
 DEVICES = 3
