@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -123,6 +124,45 @@ async def test_a_rename_that_comes_while_the_queue_is_worked_off_is_no_delete(tm
             take(ends[0])
             ours.work_arrived.notify()
             await until(second, lambda status: status.need_files == 0 and "2/new 1" in b.tree())
+            assert b.tree() == a.tree()  # there is nobody it could have been fetched from
+
+
+async def test_a_rename_that_comes_while_the_brake_judges_is_no_delete(tmp_path: Path) -> None:
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    a.found()
+    async with a.running(None, links=DIRECT) as first:
+        await b.admitted_by(first)
+        async with b.running(None, links=DIRECT) as second:
+            async with linked(a, first, b, second):
+                a.write("here/file", os.urandom(100_000))
+                await converge(first, second)
+            theirs, ours, applying = first._context.catalog.feeds, second._context, second._applying
+            before = theirs.state(first._context.own_feed)
+            (a.root / "here/file").rename(a.root / "here/new")
+            await first.rescan()
+            page = theirs.entries_after(before.feed, before.seq, 100)
+            taking = threading.Thread(target=admit_entries, args=(ours, [data for _, _, data in page]))
+            armed = False
+
+            def asked(
+                live: bool, after: int, ask: Callable[[bool, int], Sequence[Need]] = applying._next_needs
+            ) -> object:
+                nonlocal armed
+                armed = live
+                return ask(live, after)
+
+            def judged(judge: Callable[[], None] = applying.braking.judge) -> None:
+                judge()
+                if armed and taking.ident is None:
+                    taking.start()
+                    taking.join(0.1)  # it waits for the page, or it is in the page without having been judged
+
+            applying._next_needs = asked  # type: ignore[method-assign, assignment]
+            applying.braking.judge = judged  # type: ignore[method-assign]
+            ours.work_arrived.notify()
+            await until(second, lambda status: taking.ident is not None and not taking.is_alive())
+            ours.work_arrived.notify()
+            await until(second, lambda status: status.need_files == 0 and "here/new" in b.tree())
             assert b.tree() == a.tree()  # there is nobody it could have been fetched from
 
 

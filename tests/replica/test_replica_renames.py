@@ -12,7 +12,7 @@ import pytest
 from p2psync.index.versions import Kind
 from p2psync.replica import watching
 from p2psync.replica.replica import Replica
-from tests.support.devices import Device, idle, until
+from tests.support.devices import Device, converge, idle, until
 from tests.support.peers import DIRECT, two_linked
 
 
@@ -82,8 +82,7 @@ async def test_a_rename_told_in_many_groups_is_no_delete(tmp_path: Path, monkeyp
     async with two_linked(tmp_path) as (a, b, first, second):
         for number in range(60):
             a.write(f"old/f{number}", b"\0%d" % number * 20_000)
-        await until(first, lambda status: idle(status) and status.peers.get("b", False))
-        await until(second, lambda status: len(b.tree()) == 61 and status.need_files == 0)
+        await converge(first, second)
         inodes = {path.name: path.stat().st_ino for path in (b.root / "old").iterdir()}
         (a.root / "old").rename(a.root / "new")
         await until(second, lambda status: status.need_files == 0 and set(b.tree()) == set(a.tree()))

@@ -103,7 +103,7 @@ SMALL = {
     "statements of the sender": 3.0, "statements of the receiver": 7.0, "commits of the sender": 0.025,
     "commits of the receiver": 0.055, "files opened to be read": 3.2, "thread hops": 0.49,
 }  # fmt: skip
-"""Per file of 4 KiB. The first 256 are told before the others are read: one commit more, and with it a round of the receiver's."""
+"""Per file of 4 KiB. The first 256 are told before the others are read: one more commit, and with it a round of the receiver."""
 RENAMED = {"statements of the sender": 12.0, "statements of the receiver": 18.5, "files opened to be read": 0.25}
 """Per file of a renamed directory of a hundred; of a thousand it is half and two thirds of that. Opened is the marker, once for
 every walk."""
