@@ -12,6 +12,7 @@ from typing import Any
 
 from p2psync.catalog.frontiers import Frontiers
 from p2psync.catalog.placed import PlacedFiles
+from p2psync.catalog.queue import Queue
 from p2psync.catalog.rows import Placed, columns, decode_vector, encode_vector, path_of, prefix
 from p2psync.catalog.totals import Totals
 from p2psync.errors import BugError
@@ -49,7 +50,7 @@ class Versions:
     ) -> None:
         """`short_device` gives a feed owner's seven-character id, for conflict names."""
         self._db, self._placed, self._totals, self._short_device = database, placed, totals, short_device
-        self._frontiers = Frontiers(database)
+        self._frontiers, self._queue = Frontiers(database), Queue(database)
         self.left_alone: Callable[[Path, Wanted | None, Placed | None], bool] = lambda path, wanted, placed: False
         """Whether what is wanted at a path asks nothing of this disk, because of what this device keeps of the folder."""
         self.is_undecided: Callable[[Dot], bool] = lambda dot: False
@@ -58,8 +59,6 @@ class Versions:
         """How often versions were taken in: read together with the queue it says whether there may be more."""
         self._settled_at: set[Path] = set()
         """Paths whose losers were settled since the last refresh."""
-        self._last_need = 0
-        """The highest number that was given in the queue by this process."""
 
     def frontier(self, path: Path) -> list[Version]:
         return self._frontiers.of(path)
@@ -277,11 +276,7 @@ class Versions:
         self.note_needs([(path, wanted, placed)])
 
     def note_needs(self, states: Iterable[tuple[Path, Wanted | None, Placed | None]], *, anew: bool = False) -> None:
-        """`note_need` for many paths, each once. With `anew` those that are queued already go to the end of the queue.
-
-        A number is never given twice, and what is taken in gets one above all that were given before: whoever has gone
-        through the queue up to some number has not gone through anything that came since.
-        """
+        """`note_need` for many paths, each once. With `anew`, for what was just taken in, see `Queue`."""
         queued: list[tuple[object, ...]] = []
         done: list[tuple[bytes, bytes]] = []
         for path, wanted, placed in states:
@@ -290,14 +285,8 @@ class Versions:
                 queued.append(row)
             else:
                 done.append(columns(path))
-        with self._db.reading():  # whoever else gives numbers waits
-            if queued:
-                last = max(self._last_need, int(self._db.scalar("SELECT coalesce(max(id), 0) FROM need")))
-                self._last_need = last + len(queued)
-                rows = [(number, *row) for number, row in enumerate(queued, last + 1)]
-                self._db.executemany(_SET_NEED_ANEW if anew else _SET_NEED, rows)
-            if done and self._db.scalar("SELECT 1 FROM need LIMIT 1") is not None:
-                self._db.executemany(_DROP_NEED, done)
+        self._queue.set(queued, anew=anew)
+        self._queue.drop(done)
 
     def _need_row(self, path: Path, wanted: Wanted | None, placed: Placed | None) -> tuple[object, ...] | None:
         """What stands in the queue for a path; None: nothing."""
@@ -366,13 +355,6 @@ _SET_WANTED = (
     " seq = excluded.seq, idx = excluded.idx, kind = excluded.kind, size = excluded.size, chunk = excluded.chunk,"
     " vector = excluded.vector, source_dir = excluded.source_dir, source_name = excluded.source_name"
 )
-_SET_NEED = (
-    "INSERT INTO need (id, dir, name, live, size, chunk, prefix, takes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (dir, name) DO UPDATE SET live = excluded.live, size = excluded.size,"
-    " chunk = excluded.chunk, prefix = excluded.prefix, takes = excluded.takes"
-)
-_SET_NEED_ANEW = f"{_SET_NEED}, id = excluded.id"
-_DROP_NEED = "DELETE FROM need WHERE dir = ? AND name = ?"
 
 
 def _wanted_of(path: Path, version: Version, vector: Vector, source: Path | None) -> Wanted:
