@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import trio
 
 from p2psync.catalog.needs import Need
 from p2psync.replica.serving import admit_entries
@@ -160,7 +161,8 @@ async def test_a_rename_that_comes_while_the_brake_judges_is_no_delete(tmp_path:
             applying._next_needs = asked  # type: ignore[method-assign, assignment]
             applying.braking.judge = judged  # type: ignore[method-assign]
             ours.work_arrived.notify()
-            await until(second, lambda status: taking.ident is not None and not taking.is_alive())
+            await until(second, lambda status: taking.ident is not None)
+            await trio.to_thread.run_sync(taking.join)
             ours.work_arrived.notify()
             await until(second, lambda status: status.need_files == 0 and "here/new" in b.tree())
             assert b.tree() == a.tree()  # there is nobody it could have been fetched from
