@@ -35,10 +35,15 @@ class Brake:
         rows = self._db.query("SELECT takes, count(*) FROM need WHERE takes IS NOT NULL GROUP BY takes")
         return [(FeedId(feed), count) for feed, count in rows]
 
-    def taken_paths(self, feed: FeedId, after: int, limit: int = 1000) -> list[tuple[int, Path]]:
-        """(number, path) of those paths of one feed, numbers above `after`."""
+    def taken_paths(self, feed: FeedId, accepted: int, after: int, limit: int = 1000) -> list[tuple[int, Path]]:
+        """(number, path) of those paths of one feed, numbers above `after`, where what is taken by an entry behind `accepted`
+        stands nowhere else."""
         rows = self._db.query(
-            "SELECT id, dir, name FROM need WHERE takes = ? AND id > ? ORDER BY id LIMIT ?", (feed, after, limit)
+            "SELECT need.id, need.dir, need.name FROM need CROSS JOIN wanted USING (dir, name)"
+            " LEFT JOIN placed USING (dir, name)"
+            f" WHERE need.takes = ? AND need.id > ? AND wanted.seq > ? AND NOT {_STANDS_ELSEWHERE}"
+            " ORDER BY need.id LIMIT ?",
+            (feed, after, accepted, limit),
         )
         return [(number, path_of(directory, name)) for number, directory, name in rows]
 
@@ -68,21 +73,18 @@ class Brake:
 
     def stands_elsewhere(self, path: Path) -> bool:
         """Whether what is placed at `path` also stands, or is about to stand, at another path: then nothing is lost."""
-        row = self._db.query_one(
-            "SELECT id, size, (SELECT prefix FROM file_chunk WHERE file_chunk.placed = placed.id AND position = 0)"
-            " FROM placed WHERE dir = ? AND name = ?",
-            columns(path),
-        )
-        if row is None or row[2] is None:
-            return False
-        number, size, first = row
-        return bool(
-            self._db.scalar(
-                "SELECT EXISTS (SELECT 1 FROM (SELECT placed AS other FROM file_chunk WHERE prefix = ?1 AND position = 0"
-                f"  AND placed <> ?2 LIMIT {_COPIES_MAX}) JOIN placed ON placed.id = other WHERE placed.size = ?3"
-                "  AND NOT EXISTS (SELECT 1 FROM need WHERE need.dir = placed.dir AND need.name = placed.name"
-                "   AND need.takes IS NOT NULL))"
-                " OR EXISTS (SELECT 1 FROM need WHERE prefix = ?1 AND live = 1 AND size = ?3)",
-                (first, number, size),
-            )
-        )
+        query = f"SELECT 1 FROM placed WHERE dir = ? AND name = ? AND {_STANDS_ELSEWHERE}"
+        return self._db.scalar(query, columns(path)) is not None
+
+
+_FIRST = "(SELECT prefix FROM file_chunk WHERE file_chunk.placed = placed.id AND position = 0)"
+_STANDS_ELSEWHERE = (
+    "(EXISTS (SELECT 1 FROM"
+    f"  (SELECT placed AS other FROM file_chunk WHERE prefix = {_FIRST} AND position = 0 AND placed <> placed.id"
+    f"   LIMIT {_COPIES_MAX}) JOIN placed AS copy ON copy.id = other WHERE copy.size = placed.size"
+    "  AND NOT EXISTS (SELECT 1 FROM need AS gone WHERE gone.dir = copy.dir AND gone.name = copy.name"
+    "   AND gone.takes IS NOT NULL))"
+    f" OR EXISTS (SELECT 1 FROM need AS coming WHERE coming.prefix = {_FIRST} AND coming.live = 1"
+    "  AND coming.size = placed.size))"
+)
+"""Of a row of `placed`: whether another file of its size with the same first chunk stays, or is about to come."""

@@ -55,6 +55,18 @@ class Frontiers:
         )
         return None if row is None else recall_version(row[2], Dot(feed, row[0], row[1]))
 
+    def all_of_feed(self, paths: Sequence[Path], feed: FeedId) -> dict[Path, Version]:
+        """`of_feed` for many paths, of those where there is one."""
+        rows = self._db.look_up(
+            "SELECT dir, name, seq, idx, data FROM {asked}"
+            " CROSS JOIN version ON dir = column1 AND name = column2 AND feed = column3",
+            [(*columns(path), feed) for path in paths],
+        )
+        return {
+            path_of(directory, name): recall_version(data, Dot(feed, seq, index))
+            for directory, name, seq, index, data in rows
+        }
+
     def add(self, added: Sequence[tuple[Version, bytes]]) -> dict[Path, Frontier]:
         """Take versions in, with their records, one after another; returns the frontiers of their paths after that."""
         held = self._held(list(dict.fromkeys(version.path for version, _ in added)))

@@ -102,10 +102,11 @@ class PlacedFiles:
     def count_files(self) -> int:
         return int(self._db.scalar("SELECT count(*) FROM placed WHERE kind = 0"))
 
-    def by_inodes(self, inodes: Sequence[int]) -> dict[int, list[Placed]]:
-        """Rows of files by inode: the hint for renames. Whether one is the very same file its fingerprint says."""
+    def by_inodes(self, inodes: Sequence[int], kind: Kind = Kind.FILE) -> dict[int, list[Placed]]:
+        """Rows of files, or of another kind, by inode: the hint for renames. Whether one is the very same its fingerprint
+        says."""
         rows = self._db.look_up(
-            f"SELECT {PLACED_COLUMNS} FROM {{asked}} CROSS JOIN placed ON inode = column1 AND kind = 0",
+            f"SELECT {PLACED_COLUMNS} FROM {{asked}} CROSS JOIN placed ON inode = column1 AND kind = {kind:d}",
             [(signed(inode),) for inode in inodes],
         )
         found: dict[int, list[Placed]] = {}

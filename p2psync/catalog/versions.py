@@ -12,6 +12,7 @@ from typing import Any
 
 from p2psync.catalog.frontiers import Frontiers
 from p2psync.catalog.placed import PlacedFiles
+from p2psync.catalog.queue import Queue
 from p2psync.catalog.rows import Placed, columns, decode_vector, encode_vector, path_of, prefix
 from p2psync.catalog.totals import Totals
 from p2psync.errors import BugError
@@ -22,6 +23,7 @@ from p2psync.index.versions import Dot, Kind, Vector, Version
 from p2psync.planner.xattrs import Look
 from p2psync.store.sqlite import Database
 
+_UNWRITTEN: Mapping[Path, Placed] = {}
 _WANTED = "dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name, chunk"
 Row = tuple[object, ...]
 """The columns of a table, in order."""
@@ -47,7 +49,7 @@ class Versions:
     ) -> None:
         """`short_device` gives a feed owner's seven-character id, for conflict names."""
         self._db, self._placed, self._totals, self._short_device = database, placed, totals, short_device
-        self._frontiers = Frontiers(database)
+        self._frontiers, self._queue = Frontiers(database), Queue(database)
         self.left_alone: Callable[[Path, Wanted | None, Placed | None], bool] = lambda path, wanted, placed: False
         """Whether what is wanted at a path asks nothing of this disk, because of what this device keeps of the folder."""
         self.is_undecided: Callable[[Dot], bool] = lambda dot: False
@@ -68,6 +70,10 @@ class Versions:
         """This feed's version in the frontier of a path; there is at most one, since a later one covers it."""
         return self._frontiers.of_feed(path, feed)
 
+    def all_of_feed(self, paths: Sequence[Path], feed: FeedId) -> dict[Path, Version]:
+        """`of_feed` for many paths, of those where there is one."""
+        return self._frontiers.all_of_feed(paths, feed)
+
     def has_copies(self) -> bool:
         """Whether any derived conflict copy stands in this folder: mostly there is none, and much need not be asked."""
         return self._db.scalar("SELECT 1 FROM wanted WHERE source_dir IS NOT NULL LIMIT 1") is not None
@@ -80,6 +86,14 @@ class Versions:
         )
         found = (self.version(path, Dot(FeedId(feed), seq, index)) for feed, seq, index in rows)
         return [version for version in found if version is not None]
+
+    def settled_among(self, paths: Sequence[Path]) -> set[Path]:
+        """Those of these paths of which a version has, or had, a name of its own elsewhere: renamed, copied, or a loser."""
+        rows = self._db.look_up(
+            "SELECT DISTINCT dir, name FROM {asked} CROSS JOIN settled ON dir = column1 AND name = column2",
+            [columns(path) for path in paths],
+        )
+        return {path_of(directory, name) for directory, name in rows}
 
     def lost_with(self, path: Path, losers: Sequence[Version]) -> list[Version]:
         """These losers, those that have names of their own already, and every version of the same state as one of them.
@@ -132,8 +146,9 @@ class Versions:
         self._db.insert(f"INSERT INTO wanted ({_WANTED}) VALUES {{rows}}", wanted)
         self._totals.add_wanted([(Kind.FILE, size, False)])
 
-    def refresh(self, frontiers: Mapping[Path, Sequence[Version]]) -> None:
-        """Recompute what should stand at these paths, and the conflict copies they bring or displace.
+    def refresh(self, frontiers: Mapping[Path, Sequence[Version]], written: Mapping[Path, Placed] = _UNWRITTEN) -> None:
+        """Recompute what should stand at these paths, and the conflict copies they bring or displace. `written` are those
+        rows of `placed` that the caller has just written.
 
         First every published winner takes its path, then the copies get names that are free: so the order of paths
         and of arrival does not matter.
@@ -148,7 +163,7 @@ class Versions:
                     outcomes.setdefault(before.source)
                 outcome = outcomes[path] = decide(frontier)
                 winners.append((path, outcome.winner, outcome.vector))
-        self._set_winners(winners)
+        self._set_winners(winners, written)
         for path in self._settled_at:
             outcomes.setdefault(path)
         self._settled_at = set()
@@ -201,17 +216,17 @@ class Versions:
         held = self.wanted(path)
         return held is not None and held.source != source
 
-    def _set_winners(self, winners: Sequence[tuple[Path, Version, Vector]]) -> None:
+    def _set_winners(self, winners: Sequence[tuple[Path, Version, Vector]], written: Mapping[Path, Placed]) -> None:
         """The published version that takes each of these paths, with the vector that covers all of its state."""
         wanted = [_wanted_of(path, version, vector, None) for path, version, vector in winners]
         self._write_wanted(wanted)
-        placed = self._placed.get_all([each.path for each in wanted])
-        self.note_needs([(each.path, each, placed.get(each.path)) for each in wanted])
+        placed = {**self._placed.get_all([each.path for each in wanted if each.path not in written]), **written}
+        self.note_needs([(each.path, each, placed.get(each.path)) for each in wanted], anew=True)
 
     def _set_copy(self, path: Path, version: Version, source: Path) -> None:
         wanted = _wanted_of(path, version, version.vector, source)
         self._write_wanted([wanted])
-        self.note_need(path, wanted, self._placed.get(path))
+        self.note_needs([(path, wanted, self._placed.get(path))], anew=True)
 
     def _write_wanted(self, wanted: Sequence[Wanted]) -> None:
         gone = [columns(each.path) for each in wanted]
@@ -257,14 +272,10 @@ class Versions:
 
     def note_need(self, path: Path, wanted: Wanted | None, placed: Placed | None) -> None:
         """`check_need` for whoever has just read or written both rows in this transaction."""
-        row = self._need_row(path, wanted, placed)
-        if row is not None:
-            self._db.execute(_SET_NEED, row)
-        else:
-            self._db.execute(_DROP_NEED, columns(path))
+        self.note_needs([(path, wanted, placed)])
 
-    def note_needs(self, states: Iterable[tuple[Path, Wanted | None, Placed | None]]) -> None:
-        """`note_need` for many paths, each once."""
+    def note_needs(self, states: Iterable[tuple[Path, Wanted | None, Placed | None]], *, anew: bool = False) -> None:
+        """`note_need` for many paths, each once. With `anew`, for what was just taken in, see `Queue`."""
         queued: list[tuple[object, ...]] = []
         done: list[tuple[bytes, bytes]] = []
         for path, wanted, placed in states:
@@ -273,10 +284,8 @@ class Versions:
                 queued.append(row)
             else:
                 done.append(columns(path))
-        if queued:
-            self._db.executemany(_SET_NEED, queued)
-        if done:
-            self._db.executemany(_DROP_NEED, done)
+        self._queue.set(queued, anew=anew)
+        self._queue.drop(done)
 
     def _need_row(self, path: Path, wanted: Wanted | None, placed: Placed | None) -> tuple[object, ...] | None:
         """What stands in the queue for a path; None: nothing."""
@@ -345,12 +354,6 @@ _SET_WANTED = (
     " seq = excluded.seq, idx = excluded.idx, kind = excluded.kind, size = excluded.size, chunk = excluded.chunk,"
     " vector = excluded.vector, source_dir = excluded.source_dir, source_name = excluded.source_name"
 )
-_SET_NEED = (
-    "INSERT INTO need (dir, name, live, size, chunk, prefix, takes) VALUES (?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (dir, name) DO UPDATE SET live = excluded.live, size = excluded.size,"
-    " chunk = excluded.chunk, prefix = excluded.prefix, takes = excluded.takes"
-)
-_DROP_NEED = "DELETE FROM need WHERE dir = ? AND name = ?"
 
 
 def _wanted_of(path: Path, version: Version, vector: Vector, source: Path | None) -> Wanted:

@@ -126,10 +126,11 @@ class Applying:
         return self._merging.run()
 
     def _next_needs(self, live: bool, after: int) -> Sequence[Need]:
-        """The next page of the queue; whatever came since the last one is judged by the brake first."""
-        self.braking.judge()
+        """The next page of the queue; whatever came since the last one is judged by the brake first, so that nothing in the
+        page waits for the next judgement while what it must come before does not."""
         catalog, versions = self._context.catalog, self._context.catalog.versions
         with catalog.reading():
+            self.braking.judge()
             if not live and versions.taken_in != self._live_done:
                 return []  # what came since may be the other side of a rename: first what is alive of it
             self._live_done = versions.taken_in

@@ -83,13 +83,9 @@ class Braking:
         """Queued paths where this feed's versions would take content away that stands nowhere else here, and how many of
         them it took content from between these times already."""
         catalog, after, count, again = self._context.catalog, 0, 0, 0
-        while page := catalog.brake.taken_paths(feed, after):
-            after = page[-1][0]
-            for _, path in page:
-                wanted = catalog.versions.wanted(path)
-                if wanted is not None and wanted.dot.seq > accepted and not catalog.brake.stands_elsewhere(path):
-                    count += 1
-                    again += catalog.kept.is_taken_by(path, feed, accepted, since_ms, until_ms)
+        while page := catalog.brake.taken_paths(feed, accepted, after):
+            after, count = page[-1][0], count + len(page)
+            again += sum(catalog.kept.is_taken_by(path, feed, accepted, since_ms, until_ms) for _, path in page)
         return count, again
 
     def accept(self) -> list[Held]:

@@ -87,24 +87,32 @@ class Materialiser:
         temps = context.filesystem.stats([temp_path(plan.path) for plan in plans])
         plans = [plan for plan in plans if self._temp_is_right(plan, temps)]
         self._sync([plan.path for plan in plans if plan.step in (Step.WRITE, Step.LINK)])
+        with (
+            context.tree,
+            context.catalog.reading(),
+        ):  # what the intents are written from still holds when they are carried out
+            group = self._intend(plans)
+            with context.catalog.transaction():
+                done = 0
+                for plan in plans:
+                    if plan.base is not None and plan.base.live:
+                        group.booked.write()  # what it takes away is looked for in the whole catalog
+                    done += self._carry_out(plan, group)
+                group.booked.write()
+        return done
+
+    def _intend(self, plans: Sequence[Plan]) -> _Group:
+        """Write the intents of a group, durably, and let go of the last one's, which the sync made durable."""
+        context = self._context
         self._batch += 1
         with context.catalog.transaction():
             context.catalog.intents.clear(self._batch - 1)
-            sources = Sources(context, plans)
-            intents = [intent for plan in plans for intent in self._intents(plan, sources)]
-            context.catalog.intents.add(self._batch, intents)
+            group = _Group(Standing(context, [plan.path for plan in plans]), Sources(context, plans), Booked(context))
+            context.catalog.intents.add(self._batch, [i for plan in plans for i in self._intents(plan, group.sources)])
             if self.opened:
                 context.catalog.locations.mark_verified(self.opened)
         self.opened, self._unsynced = [], set()
-        done = 0
-        with context.tree, context.catalog.transaction():
-            group = _Group(Standing(context, [plan.path for plan in plans]), Sources(context, plans), Booked(context))
-            for plan in plans:
-                if plan.base is not None and plan.base.live:
-                    group.booked.write()  # what it takes away is looked for in the whole catalog
-                done += self._carry_out(plan, group)
-            group.booked.write()
-        return done
+        return group
 
     def finish(self) -> None:
         """Make the last group durable, clear its intents, and take write permission from directories that have none."""

@@ -15,6 +15,7 @@ from p2psync.index.paths import Path
 from p2psync.index.versions import Kind
 from p2psync.replica.changes import LocalChange, Unit
 from p2psync.replica.context import Context
+from p2psync.replica.filesystem import Kind as DiskKind
 from p2psync.replica.scanner import look
 from p2psync.replica.watcher import Changes
 
@@ -47,6 +48,47 @@ def _with_all_below(context: Context, gone: Placed) -> Iterator[Placed]:
             before = rows[-1].path
             yield from rows
     yield gone
+
+
+def moved_away(context: Context, missing: Sequence[Placed]) -> list[Unit]:
+    """Tombstones of those missing directories that a walk found under another name, with all that was in them.
+
+    Their other half is known, so they need not settle. Nothing but directories found likewise may be left below the old
+    name: a file that is still to be found moves first.
+    """
+    gone = [row for row in missing if row.kind is Kind.DIRECTORY]
+    found = _found_elsewhere(context, gone)
+    rows: list[Placed] = []
+    for directory in sorted((row for row in gone if row.path in found), key=lambda row: len(row.path), reverse=True):
+        rows += _moved_with_all_below(context, directory)
+    return deletions(context, rows)
+
+
+def _found_elsewhere(context: Context, gone: Sequence[Placed]) -> set[Path]:
+    """Those of these directories that stand elsewhere now, as the catalog and the disk both say."""
+    held = context.catalog.placed.by_inodes([row.fingerprint.inode for row in gone], Kind.DIRECTORY)
+    stats = context.filesystem.stats([other.path for others in held.values() for other in others])
+
+    def stands(row: Placed) -> bool:
+        seen = row.fingerprint
+        there = (stats.get(other.path) for other in held.get(seen.inode, ()) if other.path != row.path)
+        return any(
+            stat is not None and stat.kind is DiskKind.DIRECTORY and (stat.dev, stat.inode) == (seen.dev, seen.inode)
+            for stat in there
+        )
+
+    return {row.path for row in gone if stands(row)}
+
+
+def _moved_with_all_below(context: Context, directory: Placed) -> list[Placed]:
+    """A directory and those below it, deepest first; empty when anything else is left there."""
+    rows: list[Placed] = []
+    for row in _with_all_below(context, directory):
+        if row.kind is not Kind.DIRECTORY or len(rows) == _PAGE:
+            return []
+        rows.append(row)
+    found = _found_elsewhere(context, rows)
+    return rows if all(row.path in found for row in rows) else []
 
 
 def deletions(context: Context, missing: Sequence[Placed]) -> list[Unit]:

@@ -32,6 +32,7 @@ from p2psync.planner.xattrs import Look
 from p2psync.replica.changes import LocalChange, Unit
 from p2psync.replica.chunk_lists import content_of, file_rows, is_listed
 from p2psync.replica.context import Context
+from p2psync.replica.predecessors import Predecessors
 from p2psync.replica.standing import Standing
 from p2psync.replica.xattrs import take_over
 from p2psync.vault.entry import seal_entry
@@ -63,8 +64,9 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
     with context.tree, context.catalog.transaction():
         if context.unsure:
             return result  # what was compared is looked at again once the past is here
-        writer = EntryWriter(context, {change.path for unit in units for change in unit})
         standing = Standing(context, [change.path for unit in units for change in unit])
+        before = Predecessors(context, standing.wanted_ahead())
+        writer = EntryWriter(context, {change.path for unit in units for change in unit}, before)
         fresh = _new_chunks(context, units)
         queued: list[tuple[ChunkId, int]] = []
         inline = sum(size for _, size in fresh.values()) <= INLINE_MAX and all(plain for plain, _ in fresh.values())
@@ -80,7 +82,7 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
             ]
             result.adopted += len(unit) - len(remaining)
             if remaining:
-                writer.begin_unit(sum(room_of(context, change, wanted, inline) for change, wanted in remaining))
+                writer.begin_unit(sum(room_of(before, change, wanted, inline) for change, wanted in remaining))
             for change, wanted in remaining:
                 chunks = _chunks_to_send(change, fresh)
                 if not inline:
@@ -96,22 +98,22 @@ def commit(context: Context, units: Sequence[Unit]) -> Committed:
     return result
 
 
-def _losers_kept(context: Context, change: LocalChange, wanted: Wanted | None) -> list[Version]:
+def _losers_kept(before: Predecessors, change: LocalChange, wanted: Wanted | None) -> list[Version]:
     """Conflict copies that get names of their own because the path they hang on changes under the user's hands.
 
     Else the new version would compete with the losers again, and one of them could take the winner's name. A path where
     nothing is wanted has had no version yet.
     """
-    return context.catalog.versions.losers(change.path)[:_KEPT_MAX] if wanted is not None else []
+    return before.losers(change.path)[:_KEPT_MAX] if wanted is not None else []
 
 
-def room_of(context: Context, change: LocalChange, wanted: Wanted | None, inline: bool) -> int:
+def room_of(before: Predecessors, change: LocalChange, wanted: Wanted | None, inline: bool) -> int:
     """At most the bytes of the records a change makes: its own, conflict copies kept, and its content."""
     vector = len(change.base.vector) + 2 if change.base is not None else 1
     one = 2 * (sum(map(len, change.path)) + 4 * len(change.path)) + vector * _VECTOR_ROW + _RECORD_FIELDS
     rows = min(len(change.rows), CHUNK_LIST_INLINE * CHUNK_ROW)
     kept = 0
-    for loser in _losers_kept(context, change, wanted):
+    for loser in _losers_kept(before, change, wanted):
         kept += len(loser.content.chunks) + _xattrs_room(loser.xattrs) + len(loser.vector) * _VECTOR_ROW + one
     return 2 * (one + rows + _xattrs_room(change.xattrs.agreed)) + kept + (len(change.inline or b"") if inline else 0)
 
@@ -194,9 +196,10 @@ def adopt(context: Context, change: LocalChange, wanted: Wanted | None) -> bool:
 class EntryWriter:
     """Collects records and appends them to the own feed as few entries as fit. Use inside a transaction."""
 
-    def __init__(self, context: Context, changing: Collection[Path] = ()) -> None:
+    def __init__(self, context: Context, changing: Collection[Path] = (), before: Predecessors | None = None) -> None:
         """`changing` are the paths whose changes are about to be added."""
         self._context, self._changing = context, changing
+        self.before = before or Predecessors(context)
         self._state = context.catalog.feeds.state(context.own_feed)
         self._records: list[bytes] = []
         self._size = 0
@@ -249,16 +252,18 @@ class EntryWriter:
         context = self._context
         if wanted is None:  # nothing ever was, so there is nothing to cover
             return _version_of(context, change, None, Dot(context.own_feed, self.seq, len(self._records)), ())
-        previous = context.catalog.versions.of_feed(change.path, context.own_feed)
+        previous = self.before.own(change.path)
         if previous is not None and (change.base is None or not _covers(change.base.vector, previous)):
             self.keep_copy(previous)
         losers = [
-            loser for loser in _losers_kept(context, change, wanted) if previous is None or loser.dot != previous.dot
-        ]
+            loser for loser in _losers_kept(self.before, change, wanted)
+            if previous is None or loser.dot != previous.dot
+        ]  # fmt: skip
         for loser in losers:
             self.keep_copy(loser)
         dot = Dot(context.own_feed, self.seq, len(self._records))
-        covered = context.catalog.versions.lost_with(change.path, losers)
+        covered = self.before.lost_with(change.path, losers)
+        self.before.changed(change.path)
         return _version_of(context, change, wanted, dot, [*covered, previous] if previous is not None else covered)
 
     def add_decided(self, version: Version, seen: Sequence[Vector]) -> None:
@@ -354,7 +359,8 @@ class EntryWriter:
         catalog.placed.put_new(new)
         catalog.history.note([(version, time_ms) for version in self._made_here()])
         if self._versions:
-            catalog.versions.refresh(catalog.versions.apply([(version, data) for version, data, _ in self._versions]))
+            written = {placed.path: placed for placed, _ in (*new, *changed)}
+            catalog.versions.refresh(catalog.versions.apply([(v, data) for v, data, _ in self._versions]), written)
         self._versions, self._first = [], []
 
 

@@ -316,7 +316,7 @@ class Restoring:
                         xattrs=HeldXattrs(version.xattrs),
                     )  # fmt: skip
                 seen = wanted.vector if overrule and wanted is not None else {}
-                writer.begin_unit(room_of(context, change, wanted, False) + 48 * len(seen))
+                writer.begin_unit(room_of(writer.before, change, wanted, False) + 48 * len(seen))
                 writer.add_restored(change, wanted, version.content if version is not None else NO_CONTENT, seen)
             writer.flush()
 

@@ -24,6 +24,10 @@ class Standing:
         self._placed = self._catalog.placed.get_all(ahead)
         self._wanted = self._catalog.versions.wanted_all(ahead)
 
+    def wanted_ahead(self) -> list[Path]:
+        """The paths read ahead where something is wanted."""
+        return list(self._wanted)
+
     def forget(self, path: Path) -> None:
         """Something was done at a path that was not asked for: read it when it is."""
         self._placed_ahead.discard(path)

@@ -21,7 +21,7 @@ from p2psync.planner.ignoring import SHARED
 from p2psync.replica.bases import Fresh, remember
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.marker import check_marker
-from p2psync.replica.missing import deletions, pages
+from p2psync.replica.missing import deletions, moved_away, pages
 from p2psync.replica.noting import publish_or_note
 from p2psync.replica.publisher import Committed
 from p2psync.replica.reader import give_back_windows
@@ -33,8 +33,12 @@ SETTLE_SECONDS = 0.25
 RESCAN_SECONDS = 3600
 """A full rescan ±25 %, against whatever a watcher missed."""
 _LOOK_DIRECTORIES = 64
-_PREPARE_FILES = 1000
+_PREPARE_FILES = 1024
 _PREPARE_BYTES = 64 << 20
+_PREPARE_FIRST = 256
+"""The first group of a walk is small: other devices begin with it while the next one is prepared."""
+_MISSING_AT_ONCE = 5000
+"""Rows of what is missing that are held in memory until the walk is through."""
 _UNSETTLED_SECONDS = 0.05
 _BREATH = 4.0
 """A directory scan waits this many times its own duration before the next, so that a busy tree cannot eat a core."""
@@ -221,23 +225,47 @@ class Watching:
         self._notice(where)
 
     async def _walk(self, pending: deque[Path], named: Named, everything: bool) -> set[Path]:
-        context, unsettled = self._context, set[Path]()
+        context, unsettled, missing, changed = self._context, set[Path](), list[Placed](), 0
         await context.workers.run(check_marker, context.filesystem, context.folder, self._replica)
         while pending:
             batch = [pending.popleft() for _ in range(min(_LOOK_DIRECTORIES, len(pending)))]
             found: Looked = await context.workers.run(look, context, batch, {} if everything else named)
             pending += found.below if everything else found.appeared
             groups = grouped(
-                found.candidates, lambda each: each.stat.size, most=_PREPARE_FILES, most_bytes=_PREPARE_BYTES
-            )
+                found.candidates, lambda each: each.stat.size,
+                most=_PREPARE_FILES, most_bytes=_PREPARE_BYTES,
+                first=_PREPARE_FIRST if changed < _PREPARE_FIRST else None,
+            )  # fmt: skip
+            changed += len(found.candidates)
             for group in groups:
                 unsettled |= await self._publish(group)
-            if found.missing:
-                for placed in found.missing:
-                    self._missing.changed(placed.path[:-1], placed.path[-1])
-                self.settling = True
-                self._went_missing.notify()
+            missing += found.missing
+            if not pending or len(missing) > _MISSING_AT_ONCE:
+                await self._tell_missing(missing)
+                missing = []
         return unsettled
+
+    async def _tell_missing(self, missing: list[Placed]) -> None:
+        """Renamed directories go at once, now that the walk was where they are; whatever else is missing settles first."""
+        if not missing:
+            return
+        context = self._context
+
+        def work() -> tuple[set[Path], Committed]:
+            check_marker(context.filesystem, context.folder, self._replica)
+            moved = moved_away(context, missing)
+            told = publish_or_note(context, moved) if moved else Committed()
+            return {change.path for unit in moved for change in unit}, told
+
+        gone, committed = await context.workers.run(work)
+        if gone:
+            self._announce(committed)
+        for placed in missing:
+            if placed.path not in gone:
+                self._missing.changed(placed.path[:-1], placed.path[-1])
+        if self._missing:
+            self.settling = True
+            self._went_missing.notify()
 
     async def _publish(self, candidates: list[Candidate]) -> set[Path]:
         def work() -> tuple[set[Path], Committed]:

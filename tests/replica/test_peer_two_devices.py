@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import trio
 
 from p2psync.catalog.needs import Need
 from p2psync.replica.serving import admit_entries
@@ -85,6 +87,84 @@ async def test_a_rename_that_comes_between_two_pages_is_no_delete(tmp_path: Path
             applying._next_needs = arriving  # type: ignore[method-assign, assignment]
             ours.work_arrived.notify()
             await until(second, lambda status: status.need_files == 0 and "new/file" in b.tree())
+            assert b.tree() == a.tree()  # there is nobody it could have been fetched from
+
+
+async def test_a_rename_that_comes_while_the_queue_is_worked_off_is_no_delete(tmp_path: Path) -> None:
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    a.found()
+    async with a.running(None, links=DIRECT) as first:
+        await b.admitted_by(first)
+        async with b.running(None, links=DIRECT) as second:
+            async with linked(a, first, b, second):
+                for number in range(3):
+                    a.write(f"{number}/file", os.urandom(100_000))
+                await converge(first, second)
+            theirs, ours, applying = first._context.catalog.feeds, second._context, second._applying
+            before = theirs.state(first._context.own_feed)
+            ends = []
+            for number in range(2):
+                (a.root / f"{number}/file").rename(a.root / f"2/new {number}")
+                await first.rescan()
+                ends.append(theirs.state(before.feed).seq)
+            assert before.seq < ends[0] < ends[1]
+
+            def take(up_to: int) -> None:
+                here = ours.catalog.feeds.state(before.feed).seq
+                page = theirs.entries_after(before.feed, here, up_to - here)
+                admit_entries(ours, [data for _, _, data in page])
+
+            def arriving(
+                live: bool, after: int, ask: Callable[[bool, int], Sequence[Need]] = applying._next_needs
+            ) -> object:
+                if live and after:  # the first rename was carried out, and nothing is queued now
+                    take(ends[1])
+                return ask(live, after)
+
+            applying._next_needs = arriving  # type: ignore[method-assign, assignment]
+            take(ends[0])
+            ours.work_arrived.notify()
+            await until(second, lambda status: status.need_files == 0 and "2/new 1" in b.tree())
+            assert b.tree() == a.tree()  # there is nobody it could have been fetched from
+
+
+async def test_a_rename_that_comes_while_the_brake_judges_is_no_delete(tmp_path: Path) -> None:
+    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+    a.found()
+    async with a.running(None, links=DIRECT) as first:
+        await b.admitted_by(first)
+        async with b.running(None, links=DIRECT) as second:
+            async with linked(a, first, b, second):
+                a.write("here/file", os.urandom(100_000))
+                await converge(first, second)
+            theirs, ours, applying = first._context.catalog.feeds, second._context, second._applying
+            before = theirs.state(first._context.own_feed)
+            (a.root / "here/file").rename(a.root / "here/new")
+            await first.rescan()
+            page = theirs.entries_after(before.feed, before.seq, 100)
+            taking = threading.Thread(target=admit_entries, args=(ours, [data for _, _, data in page]))
+            armed = False
+
+            def asked(
+                live: bool, after: int, ask: Callable[[bool, int], Sequence[Need]] = applying._next_needs
+            ) -> object:
+                nonlocal armed
+                armed = live
+                return ask(live, after)
+
+            def judged(judge: Callable[[], None] = applying.braking.judge) -> None:
+                judge()
+                if armed and taking.ident is None:
+                    taking.start()
+                    taking.join(0.1)  # it waits for the page, or it is in the page without having been judged
+
+            applying._next_needs = asked  # type: ignore[method-assign, assignment]
+            applying.braking.judge = judged  # type: ignore[method-assign]
+            ours.work_arrived.notify()
+            await until(second, lambda status: taking.ident is not None)
+            await trio.to_thread.run_sync(taking.join)
+            ours.work_arrived.notify()
+            await until(second, lambda status: status.need_files == 0 and "here/new" in b.tree())
             assert b.tree() == a.tree()  # there is nobody it could have been fetched from
 
 

@@ -38,6 +38,7 @@ class CatalogMachine(RuleBasedStateMachine):
         self.known: dict[FeedId, set[int]] = {feed: set() for feed in FEEDS}
         self.seqs = dict.fromkeys(FEEDS, 0)
         self.placed: dict[Path, Placed] = {}
+        self.given = 0
 
     def teardown(self) -> None:
         if hasattr(self, "catalog"):
@@ -119,6 +120,8 @@ class CatalogMachine(RuleBasedStateMachine):
         with self.catalog.transaction():
             frontiers = self.catalog.versions.apply(batch)
             self.catalog.versions.refresh(dict(sorted(frontiers.items(), reverse=not forward)))
+        queued = [need for path in frontiers if (need := self.catalog.needs.at(path)) is not None]
+        assert all(need.id > self.given for need in queued), "whoever has gone through the queue sees what came since"
         for version, _ in batch:
             if version not in self.applied:
                 self.applied.append(version)
@@ -158,6 +161,12 @@ class CatalogMachine(RuleBasedStateMachine):
         self.catalog.versions.check_need(placed.path)
 
     # What must hold after every step.
+
+    @invariant()
+    def no_number_of_the_queue_is_given_twice(self) -> None:
+        if hasattr(self, "catalog"):
+            numbers = [need.id for live in (True, False) for need in self.catalog.needs.page(live, 0)]
+            self.given = max([self.given, *numbers])
 
     @invariant()
     def wanted_is_the_outcome(self) -> None:

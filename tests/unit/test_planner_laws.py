@@ -143,3 +143,16 @@ def test_groups_keep_the_order_and_the_bounds(sizes: list[int], most: int, most_
     assert all(len(left) == most or sum(left) + right[0] > most_bytes for left, right in itertools.pairwise(groups)), (
         "no group ends early"
     )
+
+
+@given(st.lists(st.integers(0, 50)), st.integers(1, 20), st.integers(0, 60), st.integers(1, 9))
+def test_groups_that_begin_small_at_most_double(sizes: list[int], most: int, most_bytes: int, first: int) -> None:
+    groups = grouped(sizes, lambda size: size, most=most, most_bytes=most_bytes, first=first)
+    assert [size for group in groups for size in group] == sizes
+    assert all(sum(group) <= most_bytes or len(group) == 1 for group in groups)
+    rooms = [min(most, first << number) for number in range(len(groups))]
+    assert all(0 < len(group) <= room for group, room in zip(groups, rooms, strict=True))
+    assert all(
+        len(left) == room or sum(left) + right[0] > most_bytes
+        for (left, right), room in zip(itertools.pairwise(groups), rooms[:-1], strict=True)
+    ), "no group ends early"
