@@ -136,7 +136,8 @@ class Asker:
         return any(asked.place is self._flight for asked in self._open.values())
 
     def end(self) -> None:
-        """The link has ended: everyone who waits gets its error."""
+        """The link has ended: everyone who waits gets its error, and whoever gathers parts what had come of a last one."""
+        self._take_torn()
         for asked in self._open.values():
             asked.finish(self._link.error)
             asked.place.release()
@@ -174,6 +175,15 @@ class Asker:
             raise PeerError("a body does not end where its announcement says")
         if not asked.missing:
             self._close(number, None)
+
+    def _take_torn(self) -> None:
+        """Keep what a cut frame had brought: chunks are cut elsewhere than frames, and a whole one may lie in it."""
+        match self._link.conversation.torn():
+            case (Urgent(request=number) | Bulk(request=number)) as message, body:
+                asked = self._open.get(number)
+                lane = Lane.URGENT if isinstance(message, Urgent) else Lane.BULK
+                if asked is not None and asked.reply is not None and lane is asked.lane and len(body) < asked.missing:
+                    asked.parts.append(body)
 
     def _close(self, number: int, error: P2psyncError | None) -> None:
         asked = self._open.pop(number)

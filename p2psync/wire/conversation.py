@@ -114,6 +114,17 @@ class Conversation:
             raise
         return None
 
+    def torn(self) -> tuple[AnyMessage, bytes | bytearray] | None:
+        """The message whose body was cut off when the link ended, and what had come of that body."""
+        frame = self.frames.torn()
+        if frame is None or self.state is State.CLOSED:
+            return None
+        try:
+            message = self._understand(frame)
+        except PeerError:
+            return None
+        return None if message is None else (message, frame.body)
+
     def _understand(self, frame: Frame) -> AnyMessage | None:
         if self.state is State.CLOSED:
             raise PeerError("the other end went on talking on a closed link")

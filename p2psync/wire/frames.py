@@ -88,6 +88,12 @@ class FrameReader:
         self._incoming.clear()
         return raw
 
+    def torn(self) -> Frame | None:
+        """What there is of a frame whose body was cut off, when no more comes; None when not even its header came."""
+        if self._step != self._body_complete:
+            return None
+        return Frame(self._header, bytes(self._view[: self._filled]))
+
     @property
     def within_frame(self) -> bool:
         """Whether the stream would be cut in the middle of a frame if it ended here."""

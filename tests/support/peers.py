@@ -30,7 +30,8 @@ class CountedStream(trio.abc.Stream):
         if self._limit is not None and self.received >= self._limit:
             await self.cut()
             raise trio.BrokenResourceError("cut")
-        data = await self._inner.receive_some(max_bytes)
+        most = max_bytes if self._limit is None else min(max_bytes or self._limit, self._limit - self.received)
+        data = await self._inner.receive_some(most)
         self.received += len(data)
         return data
 

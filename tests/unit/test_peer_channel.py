@@ -12,6 +12,7 @@ import trio.testing
 
 from p2psync.errors import LinkLost, NotFound, PeerError
 from p2psync.ids import Ciphertext, EntryHash, FeedId, FolderId, IdentityKey
+from p2psync.limits import FRAME_BODY_MAX
 from p2psync.session.peer_channel import PeerChannel
 from p2psync.session.peer_link import PeerLink
 from p2psync.store.interface import Head, Watched
@@ -19,9 +20,12 @@ from p2psync.vault.channel import FolderProver
 from p2psync.vault.secrets import FolderSecrets, first_epoch
 from p2psync.wire.peer_bodies import WantedChunk
 from p2psync.wire.peer_messages import ChannelOpened, OpenChannel
-from tests.support.peers import device_links, devices
+from tests.support.peers import CountedStream, device_links, devices
 
 FEED = FeedId(b"f" * 32)
+TLS_RECORD = 16 * 1024
+GREETING = 8 * 1024
+"""More than what handshake, hello and the opening of a channel take, and all the records."""
 
 
 class Answers:
@@ -30,6 +34,7 @@ class Answers:
     def __init__(self, permitted: bool = True) -> None:
         self.permitted = permitted
         self.taken: list[Ciphertext] = []
+        self.stream = [Ciphertext(b"s" * 48)]
 
     def permits(self, peer: IdentityKey) -> bool:
         return self.permitted
@@ -50,7 +55,7 @@ class Answers:
 
     async def chunks(self, generation: int, wanted: Sequence[WantedChunk]) -> Sequence[Ciphertext]:
         await trio.lowlevel.checkpoint()
-        return [Ciphertext(b"s" * 48)]
+        return self.stream
 
 
 def prover(secret: bytes = b"S" * 32) -> FolderProver:
@@ -77,6 +82,27 @@ async def test_a_folder_opens_once_both_serve_it_and_everything_crosses(tmp_path
         parts: list[bytes | bytearray] = []
         await channel.chunks(0, [WantedChunk(b"c" * 32, 10)], parts)  # type: ignore[arg-type]
         assert b"".join(parts) == b"s" * 48
+
+
+async def test_of_an_answer_that_is_cut_off_every_byte_counts_that_had_come(tmp_path: Path) -> None:
+    a, b, _ = devices(tmp_path)
+    service, size = Answers(), 2 * FRAME_BODY_MAX - 1
+    service.stream = [Ciphertext(bytes(range(256)) * (FRAME_BODY_MAX // 128))[:size]]
+    line: list[CountedStream] = []
+
+    def cut(stream: trio.abc.Stream) -> CountedStream:
+        line.append(CountedStream(stream, FRAME_BODY_MAX + FRAME_BODY_MAX // 2))  # in the middle of the second frame
+        return line[-1]
+
+    parts: list[bytes | bytearray] = []
+    async with device_links(a, b, cut) as (near, far), far.offer(prover(), service):
+        async with near.offer(prover(), Answers()) as offer:
+            channel = await offer.open()
+            with pytest.raises(LinkLost):
+                await channel.chunks(0, [WantedChunk(b"c" * 32, size)], parts)  # type: ignore[arg-type]
+    came = b"".join(parts)
+    assert service.stream[0].startswith(came)
+    assert FRAME_BODY_MAX + FRAME_BODY_MAX // 2 - len(came) < GREETING + TLS_RECORD
 
 
 async def test_a_folder_offered_later_opens_then(tmp_path: Path) -> None:

@@ -43,6 +43,21 @@ def test_any_cutting_of_the_stream_gives_the_same_frames(items: list[tuple[bytes
     assert not in_pieces.within_frame
 
 
+@given(st.binary(min_size=1, max_size=300), headers, st.data())
+def test_of_a_frame_that_is_cut_off_what_came_of_its_body_is_known(
+    body: bytes, head: bytes, data: st.DataObject
+) -> None:
+    start = frame_start(head, len(body))
+    stream = frame_start(b"before", 0) + start + body
+    count = data.draw(st.integers(0, len(stream) - 1))
+    reader = FrameReader()
+    reader.receive_data(stream[:count])
+    drain(reader)
+    came = count - (len(stream) - len(body))
+    torn = reader.torn()
+    assert (torn is None) if came < 0 else (torn == Frame(head, body[:came]))
+
+
 def test_byte_at_a_time_equals_all_at_once() -> None:
     body = bytes(range(256)) * 4
     stream = frame_start(b"head", len(body)) + body + frame_start(b"next", 0)
