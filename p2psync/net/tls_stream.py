@@ -85,12 +85,13 @@ class TlsStream(WideStream):
         size = READ_BYTES if max_bytes is None else operator.index(max_bytes)
         if size < 1:
             raise ValueError("max_bytes must be at least 1")
+        await trio.lowlevel.checkpoint()
         room = memoryview(bytearray(min(size, READ_BYTES)))
         return bytes(room[: await self.receive_into(room)])
 
     async def receive_into(self, room: memoryview) -> int:
         with self._receiving:
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
             while True:
                 self._check_open()
                 count = self._decrypt(room)
@@ -139,13 +140,16 @@ class TlsStream(WideStream):
         with self._sending:
             self._sender = True
             try:
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint_if_cancelled()
                 self._check_open()
                 for piece in _pieces(buffers):
                     self._encrypt(piece)
                     if self._outgoing.pending >= SEND_BYTES:
                         await self._flush()
-                await self._flush()
+                if self._outgoing.pending:
+                    await self._flush()
+                else:
+                    await trio.lowlevel.checkpoint()
             finally:
                 self._sender = False
 
@@ -158,7 +162,8 @@ class TlsStream(WideStream):
 
     async def _flush(self) -> None:
         while self._outgoing.pending:  # what a reader adds meanwhile goes out too
-            async with self._flushing:
+            await self._take_turn()
+            try:
                 data = self._outgoing.read()
                 self._check_open()
                 try:
@@ -166,6 +171,15 @@ class TlsStream(WideStream):
                 except BaseException as error:  # also when it was cut short: the other end misses a part
                     self._break(error)
                     raise
+            finally:
+                self._flushing.release()
+
+    async def _take_turn(self) -> None:
+        """Acquire `_flushing`, without a checkpoint where nobody holds it: what is sent next is one."""
+        try:
+            self._flushing.acquire_nowait()
+        except trio.WouldBlock:
+            await self._flushing.acquire()
 
     async def wait_send_all_might_not_block(self) -> None:
         with self._sending:

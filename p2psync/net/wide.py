@@ -18,7 +18,10 @@ from p2psync.wire.frames import Buffer
 class WideStream(trio.abc.Stream):
     @abstractmethod
     async def receive_into(self, room: memoryview) -> int:
-        """Fill as much of `room` as is there, at least one byte; 0 only at the end of the stream."""
+        """Fill as much of `room` as is there, at least one byte; 0 only at the end of the stream.
+
+        What was received together may be given out without a checkpoint: some 256 KiB.
+        """
 
     @abstractmethod
     async def send_buffers(self, buffers: Sequence[Buffer]) -> None:

@@ -67,9 +67,10 @@ class Window:
         return self._grant()
 
     def _grant(self) -> int:
-        # In lumps of a quarter of the window, or the whole rest: a credit message per frame would be waste.
+        # In lumps of a quarter of the window while the other end has half of it left: a credit message per frame would be
+        # waste.
         count = min(self._permitted, LINK_CREDIT - self.outstanding)
-        if count <= 0 or count < min(self._permitted, LINK_CREDIT // 4):
+        if count <= 0 or (count < LINK_CREDIT // 4 and self.outstanding >= LINK_CREDIT // 2):
             return 0
         self._permitted -= count
         self.outstanding += count

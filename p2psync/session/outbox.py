@@ -96,16 +96,20 @@ class Outbox:
 
     async def wait_funded(self, lane: Lane) -> None:
         """Wait until something may be sent in `lane`: no use reading a disk for an end that does not read."""
-        queue = self._lanes[lane]
         await trio.lowlevel.checkpoint()
+        await self._funded(self._lanes[lane])
+
+    async def _funded(self, queue: _Queue) -> None:
+        """Without a checkpoint while there is credit: frames of one body follow one another."""
         while not queue.credit:
             await queue.funded.park()
 
     async def send_body(self, lane: Lane, request: int, buffers: Sequence[Buffer], ends: bool = True) -> None:
         """Send one body, or a part of it when `ends` is false; the caller holds the lane's turn."""
         slices, queue = Slices(buffers), self._lanes[lane]
+        await trio.lowlevel.checkpoint()
         while slices.left:
-            await self.wait_funded(lane)
+            await self._funded(queue)
             while len(queue.frames) >= LANE_FRAMES:
                 await queue.room.park()
             size = min(slices.left, queue.credit, FRAME_BODY_MAX)

@@ -17,6 +17,9 @@ from p2psync.wire.peer_messages import AnyMessage, CloseChannel, PeerHello, Peer
 FIRST_REQUEST = {Speaker.CLIENT: 1, Speaker.SERVER: 2}
 REQUEST_STEP = 2
 
+_ASKING = frozenset((*get_args(PeerRequest), Cancel))
+_ANSWERING = frozenset(get_args(PeerReply))
+
 
 def _table() -> dict[tuple[State, Speaker, type[Any]], State]:
     table: dict[tuple[State, Speaker, type[Any]], State] = {
@@ -55,9 +58,9 @@ class PeerConversation(Conversation):
             ) from None
         # Who asks and who answers follows from the number alone: check it where every message passes.
         number = getattr(message, "request", None)
-        if isinstance(message, (*get_args(PeerRequest), Cancel)) and not own_request(number or 0, speaker):
+        if type(message) in _ASKING and not own_request(number or 0, speaker):
             raise PeerError("a request came under a number of the other side's")
-        if isinstance(message, get_args(PeerReply)) and number and own_request(number, speaker):
+        if type(message) in _ANSWERING and number and own_request(number, speaker):
             raise PeerError("an answer came to a request nobody made")
         return state
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from p2psync.net.workers import ThreadWorkers
 from p2psync.replica.replica import Replica
@@ -35,6 +36,30 @@ class CountingWorkers(ThreadWorkers):
     async def run(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         self.hops += 1
         return await super().run(function, *arguments, **more)
+
+
+class Loop(trio.abc.Instrument):
+    """What the event loop does, counted."""
+
+    def __init__(self) -> None:
+        self.turns = self.steps = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.turns += 1
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.steps += 1
+
+
+@contextmanager
+def counted_loop() -> Iterator[Loop]:
+    """Both devices run in this loop, so both are counted."""
+    loop = Loop()
+    trio.lowlevel.add_instrument(loop)
+    try:
+        yield loop
+    finally:
+        trio.lowlevel.remove_instrument(loop)
 
 
 @contextmanager
@@ -70,6 +95,7 @@ async def work(
                 of_a = stack.enter_context(statements(first))
                 of_b = stack.enter_context(statements(second))
                 opened = stack.enter_context(counted_openings(monkeypatch))
+                loop = stack.enter_context(counted_loop())
                 write(a)
                 await converge(first, second)
             assert a.tree() == b.tree()
@@ -80,6 +106,8 @@ async def work(
                 "commits of the receiver": of_b["COMMIT"],
                 "files opened to be read": opened.files,
                 "thread hops": a.workers.hops + b.workers.hops,
+                "turns of the loop": loop.turns,
+                "steps of tasks": loop.steps,
             }
     return {name: float(count) for name, count in found.items()}
 
@@ -110,6 +138,7 @@ every walk."""
 LARGE = {
     "statements of the sender": 16.0, "statements of the receiver": 11.5, "commits of the sender": 0.25,
     "commits of the receiver": 0.4, "files opened to be read": 4.6, "thread hops": 8.0,
+    "turns of the loop": 28.0, "steps of tasks": 66.0,
 }  # fmt: skip
 """Per MiB of one large file. How many answers are taken in one hop depends on how busy the machine is: 4.3 to 5.6."""
 PAGE_FAULTS = 180
