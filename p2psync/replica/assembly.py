@@ -250,12 +250,13 @@ class Assembler:
         if place is None:
             return None
         feed, seq, index = place
-        if self._body is None or self._body[0] != (feed, seq):
+        body = self._body  # another worker may put another entry there
+        if body is None or body[0] != (feed, seq):
             data = self._context.catalog.feeds.entry(feed, seq)
             if data is None:
                 return None
-            self._body = ((feed, seq), held_records(self._context, data))
-        return inline_plain(self._body[1], index)
+            body = self._body = ((feed, seq), held_records(self._context, data))
+        return inline_plain(body[1], index)
 
     def _from_history(self, assembly: Assembly, index: int) -> Plaintext | None:
         """A chunk of a version that stood here before, and whose content this device has kept."""
