@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from mmap import mmap
@@ -31,6 +32,9 @@ _WINDOW = 2 * CHUNK_MAX
 """Reading window: room for one uncut rest (less than CHUNK_MAX) and at least as much again."""
 _FILL = 2 * 1024 * 1024
 """Bytes read at a time: what was read is still in the processor's cache when it is cut and hashed."""
+_BESIDE_FROM = 16 * 1024 * 1024
+"""Files of this size and more are hashed by a thread of their own while this one reads on and cuts: nothing is sent before
+the list is whole, so meanwhile the other core has nothing to do (512 MiB: 0.27 s instead of 0.35)."""
 
 _windows: list[memoryview] = []
 """Windows nobody reads through now: fresh megabytes cost page faults, reused ones do not. Not one for each worker thread:
@@ -93,8 +97,8 @@ def read_content(
         else:
             chunker = Chunker(parameters, seed)
             holes = _Holes(file, before.size, chunker, chunk_key) if before.ctime_ns < holes_before_ns else None
-            with _window(parameters.maximum) as window:
-                chunks = _read_large(file, before.size, path, window, chunker, chunk_key, should_stop, holes)
+            with _describing(chunk_key, before.size, parameters.maximum) as (described, windows):
+                chunks = _read_large(file, before.size, path, windows, chunker, described, should_stop, holes)
         shown = file.xattrs() if xattrs else Look.UNSEEN
         if file.stat().fingerprint != before.fingerprint:
             raise _changed(path)
@@ -133,12 +137,12 @@ def _cut_small(whole: bytes, parameters: Parameters, seed: int) -> list[int]:
 
 
 def _read_large(
-    file: OpenFile, size: int, path: Path, window: memoryview, chunker: Chunker, chunk_key: bytes,
-    should_stop: Callable[[], bool], holes: _Holes | None,
+    file: OpenFile, size: int, path: Path, windows: tuple[memoryview, memoryview], chunker: Chunker,
+    described: _Described, should_stop: Callable[[], bool], holes: _Holes | None,
 ) -> bytes:  # fmt: skip
-    """Chunk list of a file read through the window, where `start:end` is what is read and not yet cut."""
+    """Chunk list of a file read through the windows in turn; `start:end` of `window` is what is read and not yet cut."""
     maximum = chunker.parameters.maximum
-    described: list[bytes] = []
+    window, spare = windows
     offset = start = end = 0
     while offset < size or start < end:
         if should_stop():
@@ -146,12 +150,13 @@ def _read_large(
         if holes is not None:
             described_hole, skipped = holes.at(offset - (end - start))
             if skipped:
-                described.append(described_hole)
+                described.add_known(described_hole)
                 offset += skipped - (end - start)
                 start = end = 0
                 continue
         if len(window) - end < maximum:
-            window[: end - start] = window[start:end]
+            spare[: end - start] = window[start:end]  # only what was cut last may still be hashed, and lies in `window`
+            window, spare = spare, window
             start, end = 0, end - start
         wanted = min(len(window) - end, max(_FILL, maximum - (end - start)), size - offset)
         if file.read_into(window[end : end + wanted], offset) != wanted:
@@ -160,9 +165,53 @@ def _read_large(
         end += wanted
         ready = window[start:end]
         lengths = chunker.cut(ready, offset == size)
-        described.append(_describe(ready, lengths, chunk_key))
+        described.add(ready, lengths)
         start += sum(lengths)
-    return b"".join(described)
+    return described.whole()
+
+
+class _Described:
+    """The chunk list of a file while it grows. What was cut last may still be hashed `beside`, by another thread."""
+
+    def __init__(self, chunk_key: bytes, beside: ThreadPoolExecutor | None) -> None:
+        self._chunk_key, self._beside = chunk_key, beside
+        self._parts: list[bytes] = []
+        self._pending: Future[bytes] | None = None
+
+    def add(self, data: memoryview, lengths: list[int]) -> None:
+        """Consecutive chunks at the start of `data`, which stay there until `settle`."""
+        self.settle()
+        if self._beside is None:
+            self._parts.append(_describe(data, lengths, self._chunk_key))
+        else:
+            self._pending = self._beside.submit(_describe, data, lengths, self._chunk_key)
+
+    def add_known(self, entries: bytes) -> None:
+        self.settle()
+        self._parts.append(entries)
+
+    def settle(self) -> None:
+        """From now on what was added is no longer needed."""
+        if self._pending is not None:
+            self._parts.append(self._pending.result())
+            self._pending = None
+
+    def whole(self) -> bytes:
+        self.settle()
+        return b"".join(self._parts)
+
+
+@contextmanager
+def _describing(
+    chunk_key: bytes, size: int, maximum: int
+) -> Iterator[tuple[_Described, tuple[memoryview, memoryview]]]:
+    """The list of a file of `size` bytes, and two windows (or twice the same) to read it through."""
+    with _window(maximum) as one:
+        if size < _BESIDE_FROM:
+            yield _Described(chunk_key, None), (one, one)
+            return
+        with _window(maximum) as other, ThreadPoolExecutor(1, "hashing") as beside:
+            yield _Described(chunk_key, beside), (one, other)
 
 
 class _Holes:
