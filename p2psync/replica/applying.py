@@ -209,9 +209,10 @@ class Applying:
             if self._placing.locked() and len(ready) < _GROUP:
                 return
             async with self._placing:
-                while ready:
-                    group, ready[:] = ready[:_GROUP], ready[_GROUP:]
+                while group := ready[:_GROUP]:
+                    # Cancelled here, when the last chunk has come, it leaves them to whoever comes after the transfer.
                     placed += await context.workers.run(self._place, group)
+                    del ready[: len(group)]
                     context.content_grew.notify()
                     context.changed.notify()
 

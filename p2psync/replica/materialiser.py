@@ -71,6 +71,8 @@ class Materialiser:
             return None
         for depth in range(1, len(path)):
             parent = path[:depth]
+            if parent in known:
+                continue
             stat = self._context.filesystem.stat(parent)
             if stat is None:
                 with self._context.tree:  # between its two steps a scan would see a mode that nobody set
@@ -78,7 +80,7 @@ class Materialiser:
                 self._unsynced.add(parent[:-1])
             elif stat.kind is not DiskKind.DIRECTORY:
                 return parent
-        known.add(path[:-1])
+            known.add(parent)
         return None
 
     def place(self, plans: Sequence[Plan]) -> int:
