@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from p2psync.turn import Turn
+
 T = TypeVar("T")
 
 
@@ -26,6 +28,10 @@ class Randomness(Protocol):
 
 
 class Workers(Protocol):
+    @property
+    def turn(self) -> Turn:
+        """Held by jobs of thousands of small steps, before any other lock."""
+
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Run a blocking function off the event loop (a hop costs ~90 µs: batch at least 1 MiB or 64 files)."""
 

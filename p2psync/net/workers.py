@@ -8,6 +8,7 @@ from typing import TypeVar
 import trio
 
 from p2psync.net.memory import collect_seldom, keep_freed_buffers
+from p2psync.turn import Turn
 
 T = TypeVar("T")
 
@@ -19,6 +20,7 @@ class ThreadWorkers:
         keep_freed_buffers()
         collect_seldom()
         self._limiter = trio.CapacityLimiter(limit)
+        self.turn = Turn()
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         return await trio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
@@ -26,6 +28,9 @@ class ThreadWorkers:
 
 class InlineWorkers:
     """Runs functions in the event loop's own thread: deterministic, and the autojump clock stays honest."""
+
+    def __init__(self) -> None:
+        self.turn = Turn()
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         await trio.lowlevel.checkpoint()

@@ -129,7 +129,7 @@ class Applying:
         """The next page of the queue; whatever came since the last one is judged by the brake first, so that nothing in the
         page waits for the next judgement while what it must come before does not."""
         catalog, versions = self._context.catalog, self._context.catalog.versions
-        with catalog.reading():
+        with self._context.workers.turn, catalog.reading():
             self.braking.judge()
             if not live and versions.taken_in != self._live_done:
                 return []  # what came since may be the other side of a rename: first what is alive of it
@@ -229,7 +229,8 @@ class Applying:
             for plan in group
             if plan.version and plan.text
         ]
-        remember(self._context, fresh)
+        with self._context.workers.turn:
+            remember(self._context, fresh)
         return placed
 
     async def _complete_list(self, plan: Plan) -> None:
@@ -252,12 +253,14 @@ class Applying:
         return placed, self._plans([need for need in needs if not sight.wants_directory(need.path)], sight)
 
     def _sight(self, needs: Sequence[Need]) -> Sight:
-        return Sight(self._context, [need.path for need in needs])
+        with self._context.workers.turn:
+            return Sight(self._context, [need.path for need in needs])
 
     def _plans(self, needs: Sequence[Need], sight: Sight, ahead: Collection[Path] = ()) -> list[Plan]:
         """`ahead` are directories that are about to be made: nobody need make them as parents of something."""
         parents, namesakes = set(ahead), Namesakes(self._context.filesystem)
-        return [plan for need in needs if (plan := self._plan(need, sight, parents, namesakes)) is not None]
+        with self._context.workers.turn:
+            return [plan for need in needs if (plan := self._plan(need, sight, parents, namesakes)) is not None]
 
     def _plan(self, need: Need, sight: Sight, parents: set[Path], namesakes: Namesakes) -> Plan | None:
         """What to do about a queued path, ready to be done; None when it must wait. One bad path stops no other."""

@@ -7,6 +7,7 @@ under it, what the disk shows and what the catalog says of it agree. It is taken
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import trio
@@ -17,6 +18,7 @@ from p2psync.errors import FolderStopped
 from p2psync.ids import FeedId, FolderId, IdentityKey
 from p2psync.index.membership import Membership, Role
 from p2psync.index.paths import Path, show
+from p2psync.limits import KIB
 from p2psync.replica.filesystem import Filesystem
 from p2psync.replica.shape import Shape
 from p2psync.seams import Clock, Randomness, Workers
@@ -24,6 +26,8 @@ from p2psync.session.peer_channel import PeerChannel
 from p2psync.store.interface import BlindStore
 from p2psync.vault.device_keys import DeviceKeys
 from p2psync.vault.secrets import FolderSecrets
+
+_SMALL = 64 * KIB
 
 ALL_LINKS = frozenset({"direct", "splice", "store"})
 
@@ -129,6 +133,11 @@ class Context:
         if self.opened is None:
             raise FolderStopped("the folder is not open now")
         return self.opened
+
+    def turn_over(self, pieces: int, size: int) -> AbstractContextManager[object]:
+        """The turn (while it is quick) for a job over so many pieces of `size` bytes in all, where they are small. Large ones
+        are hashed and sealed beside each other."""
+        return self.workers.turn.while_quick() if size < pieces * _SMALL else nullcontext()
 
     @property
     def secrets(self) -> FolderSecrets:

@@ -62,9 +62,13 @@ class Fetcher:
         """Take from this disk what it has."""
         groups = iter(grouped(assembler.wanted, assembler.length_of, most=_LOCAL_CHUNKS, most_bytes=_LOCAL_BYTES))
 
+        def from_here(chunks: Sequence[ChunkId]) -> list[Assembly]:
+            with self._context.turn_over(len(chunks), sum(map(assembler.length_of, chunks))):
+                return assembler.from_here(chunks)
+
         async def copy() -> None:
             for chunks in groups:
-                done = await self._context.workers.run(assembler.from_here, chunks)
+                done = await self._context.workers.run(from_here, chunks)
                 if done:
                     await ready(done)
 

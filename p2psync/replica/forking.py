@@ -24,10 +24,11 @@ def take_in(context: Context, entries: Sequence[Entry]) -> Admitted:
 
     Runs in a worker, inside `renewal_noticed`, since it may be this device's own feed that forked.
     """
-    try:
-        return admit(context, entries)
-    finally:
-        settle_forks(context)
+    with context.workers.turn:
+        try:
+            return admit(context, entries)
+        finally:
+            settle_forks(context)
 
 
 @contextmanager

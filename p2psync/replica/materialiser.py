@@ -89,10 +89,8 @@ class Materialiser:
         temps = context.filesystem.stats([temp_path(plan.path) for plan in plans])
         plans = [plan for plan in plans if self._temp_is_right(plan, temps)]
         self._sync([plan.path for plan in plans if plan.step in (Step.WRITE, Step.LINK)])
-        with (
-            context.tree,
-            context.catalog.reading(),
-        ):  # what the intents are written from still holds when they are carried out
+        # What the intents are written from still holds when they are carried out.
+        with context.workers.turn, context.tree, context.catalog.reading():
             group = self._intend(plans)
             with context.catalog.transaction():
                 done = 0

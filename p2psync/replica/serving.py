@@ -82,7 +82,6 @@ class FolderAnswers:
     def _seal(self, number: int, wanted: Sequence[WantedChunk]) -> list[Ciphertext]:
         context = self._context
         generation = context.secrets.generations.get(number)
-        holders = context.catalog.placed.holders_of_all([each.chunk for each in wanted])
 
         def read(each: WantedChunk) -> Plaintext | None:
             if generation is None:
@@ -91,9 +90,11 @@ class FolderAnswers:
             plain = None if holder is None else read_chunk(context, *holder, each.length, each.chunk, generation)
             return find_chunk(context, each, generation) if plain is None else plain
 
-        return seal_stream(
-            context.folder, context.secrets.writing, context.randomness.bytes(32), wanted, read
-        )  # fmt: skip
+        with context.turn_over(len(wanted), sum(each.length for each in wanted)):
+            holders = context.catalog.placed.holders_of_all([each.chunk for each in wanted])
+            return seal_stream(
+                context.folder, context.secrets.writing, context.randomness.bytes(32), wanted, read
+            )  # fmt: skip
 
 
 def admit_entries(context: Context, entries: Sequence[Ciphertext], feed: FeedId | None = None) -> Admitted:

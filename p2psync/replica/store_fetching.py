@@ -46,7 +46,7 @@ class StoreFetching:
                 if answer is None:
                     continue
                 name, data = answer
-                got, done = await self._context.workers.run(self._open, segment, data, take)
+                got, done = await self._context.workers.run(self._use, segment, data, take)
                 del answer, data
                 self._count(name, segment, got)
                 await came(got, done)
@@ -95,6 +95,10 @@ class StoreFetching:
         _, delay = self._patience.get(pack, (0.0, _PATIENCE_FIRST))
         self._patience[pack] = (self._context.clock.now() + delay, min(delay * 2, _PATIENCE_MOST))
         self._context.set_trouble_quietly(pack_subject(pack), sentence)
+
+    def _use(self, segment: Segment, data: Ciphertext, take: Take) -> tuple[list[ChunkId], list[Assembly]]:
+        with self._context.turn_over(len(segment.frames), segment.size):
+            return self._open(segment, data, take)
 
     def _open(self, segment: Segment, data: Ciphertext, take: Take) -> tuple[list[ChunkId], list[Assembly]]:
         """Open, verify and use every needed frame of an answer; in a worker."""

@@ -113,9 +113,10 @@ class Transfer:
         try:
             stream = split_stream(b"".join(parts), len(wanted))
             if stream is not None and generation is not None:
-                for chunk, plain in open_stream(context.folder, context.secrets, generation, wanted, stream):
-                    done += self._take(chunk, plain)
-                    got.add(chunk)
+                with context.turn_over(len(wanted), sum(each.length for each in wanted)):
+                    for chunk, plain in open_stream(context.folder, context.secrets, generation, wanted, stream):
+                        done += self._take(chunk, plain)
+                        got.add(chunk)
         except (IntegrityError, PeerError) as error:
             return got, done, error
         return got, done, None

@@ -8,8 +8,8 @@ what changes while a commit is in flight is the next group.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Set
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 import trio
@@ -229,7 +229,7 @@ class Watching:
         await context.workers.run(check_marker, context.filesystem, context.folder, self._replica)
         while pending:
             batch = [pending.popleft() for _ in range(min(_LOOK_DIRECTORIES, len(pending)))]
-            found: Looked = await context.workers.run(look, context, batch, {} if everything else named)
+            found: Looked = await context.workers.run(self._look, batch, {} if everything else named)
             pending += found.below if everything else found.appeared
             groups = grouped(
                 found.candidates, lambda each: each.stat.size,
@@ -244,6 +244,10 @@ class Watching:
                 await self._tell_missing(missing)
                 missing = []
         return unsettled
+
+    def _look(self, directories: Sequence[Path], named: Named) -> Looked:
+        with self._context.workers.turn if named else nullcontext():
+            return look(self._context, directories, named)
 
     async def _tell_missing(self, missing: list[Placed]) -> None:
         """Renamed directories go at once, now that the walk was where they are; whatever else is missing settles first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 import trio
 
 from p2psync.catalog.needs import Need
+from p2psync.replica import applying
+from p2psync.replica.assembly import Assembler, Assembly
+from p2psync.replica.plans import Plan
 from p2psync.replica.serving import admit_entries
 from tests.support.devices import Device, converge, until
 from tests.support.peers import DIRECT, linked, two_linked
@@ -232,3 +236,23 @@ async def test_a_deletion_of_one_kind_makes_room_for_another(tmp_path: Path, kin
         (a.root / "y").write_bytes(b"still alive")
         await converge(first, second)
         assert a.tree() == b.tree()
+
+
+async def test_what_has_come_when_a_transfer_ends_is_placed_and_not_assembled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: Counter[bytes] = Counter()
+    begin = Assembler.begin
+
+    def counted(self: Assembler, plans: Sequence[Plan]) -> list[Assembly]:
+        begun.update(b"/".join(plan.path) for plan in plans)
+        return begin(self, plans)
+
+    monkeypatch.setattr(Assembler, "begin", counted)
+    monkeypatch.setattr(applying, "_GROUP", 16)
+    async with two_linked(tmp_path) as (a, _b, first, second):
+        for number in range(300):
+            a.write(f"f{number}", b"\0%d" % number * 500)
+        await converge(first, second)
+    assert len(begun) == 300
+    assert set(begun.values()) == {1}
