@@ -35,7 +35,7 @@ RESCAN_SECONDS = 3600
 _LOOK_DIRECTORIES = 64
 _PREPARE_FILES = 1024
 _PREPARE_BYTES = 64 << 20
-_PREPARE_FIRST = 256
+_PREPARE_FIRST = 128
 """The first group of a walk is small: other devices begin with it while the next one is prepared."""
 _MISSING_AT_ONCE = 5000
 """Rows of what is missing that are held in memory until the walk is through."""
