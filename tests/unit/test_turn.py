@@ -26,13 +26,15 @@ def free(turn: Turn) -> bool:
     return found[0]
 
 
-def spending(monkeypatch: pytest.MonkeyPatch, user: float, system: float) -> None:
-    """Every job takes so many CPU seconds in the program and in the system."""
+def spending(
+    monkeypatch: pytest.MonkeyPatch, user: float, system: float, *, seconds: float = 1.0, blocks: int = 0
+) -> None:
+    """Every job takes so many CPU seconds in the program and in the system, so many seconds in all, and reads so much."""
 
-    def clock() -> Iterator[tuple[float, float]]:
+    def clock() -> Iterator[tuple[float, float, float, int]]:
         job = 0
         while True:
-            yield user * job, system * job
+            yield seconds * job, user * job, system * job, blocks * job
             job += 1
 
     ticks = clock()
@@ -83,8 +85,19 @@ def test_they_go_side_by_side_where_the_system_takes_long_and_in_turn_again_when
         assert not free(turn)
 
 
+def test_they_go_side_by_side_while_they_wait_for_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = Turn()
+    spending(monkeypatch, 0.02, 0.01, seconds=0.1, blocks=8)
+    run(turn, 100)
+    with turn.while_quick():
+        assert free(turn)
+    spending(monkeypatch, 0.02, 0.01, seconds=0.1)  # it waited for something else
+    run(turn, 100)
+    with turn.while_quick():
+        assert not free(turn)
+
+
 def test_what_this_thread_spends_is_counted() -> None:
-    before = module._spent()
-    end = sum(before) + 0.02
-    while sum(module._spent()) < end:
+    _, user, system, _ = module._spent()
+    while sum(module._spent()[1:3]) < user + system + 0.02:
         sum(range(1000))
