@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from p2psync.catalog.needs import Need
 from p2psync.replica import applying
 from p2psync.replica.assembly import Assembler, Assembly
 from p2psync.replica.plans import Plan
+from p2psync.replica.replica import Replica
 from p2psync.replica.serving import admit_entries
 from tests.support.devices import Device, converge, until
 from tests.support.peers import DIRECT, linked, two_linked
@@ -63,113 +65,102 @@ async def test_edits_renames_and_deletes_follow(tmp_path: Path) -> None:
         assert not any(name.startswith("d") for name in a.tree())
 
 
-async def test_a_rename_that_comes_between_two_pages_is_no_delete(tmp_path: Path) -> None:
-    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
+@asynccontextmanager
+async def two_apart(home: Path, *names: str) -> AsyncIterator[tuple[Device, Device, Replica, Replica]]:
+    """Two devices that had a link for as long as it took to get these files to both."""
+    a, b = Device(home / "a", 1), Device(home / "b", 2)
     a.found()
     async with a.running(None, links=DIRECT) as first:
         await b.admitted_by(first)
         async with b.running(None, links=DIRECT) as second:
             async with linked(a, first, b, second):
-                a.write("old/file", os.urandom(100_000))
+                for name in names:
+                    a.write(name, os.urandom(100_000))
                 await converge(first, second)
-            theirs, ours, applying = first._context.catalog.feeds, second._context, second._applying
-            before = theirs.state(first._context.own_feed)
-            (a.root / "old").rename(a.root / "new")
-            await until(
-                first, lambda _: theirs.state(before.feed).seq >= before.seq + 2
-            )  # the files, and the directory
+            yield a, b, first, second
 
-            def arriving(
-                live: bool, after: int, ask: Callable[[bool, int], Sequence[Need]] = applying._next_needs
-            ) -> object:
-                found = ask(live, after)
-                if live and not found:  # now everything alive has been gone through
-                    page = theirs.entries_after(before.feed, ours.catalog.feeds.state(before.feed).seq, 100)
-                    admit_entries(ours, [data for _, _, data in page])
-                return found
 
-            applying._next_needs = arriving  # type: ignore[method-assign, assignment]
-            ours.work_arrived.notify()
-            await until(second, lambda status: status.need_files == 0 and "new/file" in b.tree())
-            assert b.tree() == a.tree()  # there is nobody it could have been fetched from
+async def test_a_rename_that_comes_between_two_pages_is_no_delete(tmp_path: Path) -> None:
+    async with two_apart(tmp_path, "old/file") as (a, b, first, second):
+        theirs, ours, applying = first._context.catalog.feeds, second._context, second._applying
+        before = theirs.state(first._context.own_feed)
+        (a.root / "old").rename(a.root / "new")
+        await until(first, lambda _: theirs.state(before.feed).seq >= before.seq + 2)  # the files, and the directory
+
+        def arriving(
+            live: bool, after: int, ask: Callable[[bool, int], Sequence[Need]] = applying._next_needs
+        ) -> object:
+            found = ask(live, after)
+            if live and not found:  # now everything alive has been gone through
+                page = theirs.entries_after(before.feed, ours.catalog.feeds.state(before.feed).seq, 100)
+                admit_entries(ours, [data for _, _, data in page])
+            return found
+
+        applying._next_needs = arriving  # type: ignore[method-assign, assignment]
+        ours.work_arrived.notify()
+        await until(second, lambda status: status.need_files == 0 and "new/file" in b.tree())
+        assert b.tree() == a.tree()  # there is nobody it could have been fetched from
 
 
 async def test_a_rename_that_comes_while_the_queue_is_worked_off_is_no_delete(tmp_path: Path) -> None:
-    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
-    a.found()
-    async with a.running(None, links=DIRECT) as first:
-        await b.admitted_by(first)
-        async with b.running(None, links=DIRECT) as second:
-            async with linked(a, first, b, second):
-                for number in range(3):
-                    a.write(f"{number}/file", os.urandom(100_000))
-                await converge(first, second)
-            theirs, ours, applying = first._context.catalog.feeds, second._context, second._applying
-            before = theirs.state(first._context.own_feed)
-            ends = []
-            for number in range(2):
-                (a.root / f"{number}/file").rename(a.root / f"2/new {number}")
-                await first.rescan()
-                ends.append(theirs.state(before.feed).seq)
-            assert before.seq < ends[0] < ends[1]
+    async with two_apart(tmp_path, "0/file", "1/file", "2/file") as (a, b, first, second):
+        theirs, ours, applying = first._context.catalog.feeds, second._context, second._applying
+        before = theirs.state(first._context.own_feed)
+        ends = []
+        for number in range(2):
+            (a.root / f"{number}/file").rename(a.root / f"2/new {number}")
+            await first.rescan()
+            ends.append(theirs.state(before.feed).seq)
+        assert before.seq < ends[0] < ends[1]
 
-            def take(up_to: int) -> None:
-                here = ours.catalog.feeds.state(before.feed).seq
-                page = theirs.entries_after(before.feed, here, up_to - here)
-                admit_entries(ours, [data for _, _, data in page])
+        def take(up_to: int) -> None:
+            here = ours.catalog.feeds.state(before.feed).seq
+            page = theirs.entries_after(before.feed, here, up_to - here)
+            admit_entries(ours, [data for _, _, data in page])
 
-            def arriving(
-                live: bool, after: int, ask: Callable[[bool, int], Sequence[Need]] = applying._next_needs
-            ) -> object:
-                if live and after:  # the first rename was carried out, and nothing is queued now
-                    take(ends[1])
-                return ask(live, after)
+        def arriving(
+            live: bool, after: int, ask: Callable[[bool, int], Sequence[Need]] = applying._next_needs
+        ) -> object:
+            if live and after:  # the first rename was carried out, and nothing is queued now
+                take(ends[1])
+            return ask(live, after)
 
-            applying._next_needs = arriving  # type: ignore[method-assign, assignment]
-            take(ends[0])
-            ours.work_arrived.notify()
-            await until(second, lambda status: status.need_files == 0 and "2/new 1" in b.tree())
-            assert b.tree() == a.tree()  # there is nobody it could have been fetched from
+        applying._next_needs = arriving  # type: ignore[method-assign, assignment]
+        take(ends[0])
+        ours.work_arrived.notify()
+        await until(second, lambda status: status.need_files == 0 and "2/new 1" in b.tree())
+        assert b.tree() == a.tree()  # there is nobody it could have been fetched from
 
 
 async def test_a_rename_that_comes_while_the_brake_judges_is_no_delete(tmp_path: Path) -> None:
-    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
-    a.found()
-    async with a.running(None, links=DIRECT) as first:
-        await b.admitted_by(first)
-        async with b.running(None, links=DIRECT) as second:
-            async with linked(a, first, b, second):
-                a.write("here/file", os.urandom(100_000))
-                await converge(first, second)
-            theirs, ours, applying = first._context.catalog.feeds, second._context, second._applying
-            before = theirs.state(first._context.own_feed)
-            (a.root / "here/file").rename(a.root / "here/new")
-            await first.rescan()
-            page = theirs.entries_after(before.feed, before.seq, 100)
-            taking = threading.Thread(target=admit_entries, args=(ours, [data for _, _, data in page]))
-            armed = False
+    async with two_apart(tmp_path, "here/file") as (a, b, first, second):
+        theirs, ours, applying = first._context.catalog.feeds, second._context, second._applying
+        before = theirs.state(first._context.own_feed)
+        (a.root / "here/file").rename(a.root / "here/new")
+        await first.rescan()
+        page = theirs.entries_after(before.feed, before.seq, 100)
+        taking = threading.Thread(target=admit_entries, args=(ours, [data for _, _, data in page]))
+        armed = False
 
-            def asked(
-                live: bool, after: int, ask: Callable[[bool, int], Sequence[Need]] = applying._next_needs
-            ) -> object:
-                nonlocal armed
-                armed = live
-                return ask(live, after)
+        def asked(live: bool, after: int, ask: Callable[[bool, int], Sequence[Need]] = applying._next_needs) -> object:
+            nonlocal armed
+            armed = live
+            return ask(live, after)
 
-            def judged(judge: Callable[[], None] = applying.braking.judge) -> None:
-                judge()
-                if armed and taking.ident is None:
-                    taking.start()
-                    taking.join(0.1)  # it waits for the page, or it is in the page without having been judged
+        def judged(judge: Callable[[], None] = applying.braking.judge) -> None:
+            judge()
+            if armed and taking.ident is None:
+                taking.start()
+                taking.join(0.1)  # it waits for the page, or it is in the page without having been judged
 
-            applying._next_needs = asked  # type: ignore[method-assign, assignment]
-            applying.braking.judge = judged  # type: ignore[method-assign]
-            ours.work_arrived.notify()
-            await until(second, lambda status: taking.ident is not None)
-            await trio.to_thread.run_sync(taking.join)
-            ours.work_arrived.notify()
-            await until(second, lambda status: status.need_files == 0 and "here/new" in b.tree())
-            assert b.tree() == a.tree()  # there is nobody it could have been fetched from
+        applying._next_needs = asked  # type: ignore[method-assign, assignment]
+        applying.braking.judge = judged  # type: ignore[method-assign]
+        ours.work_arrived.notify()
+        await until(second, lambda status: taking.ident is not None)
+        await trio.to_thread.run_sync(taking.join)
+        ours.work_arrived.notify()
+        await until(second, lambda status: status.need_files == 0 and "here/new" in b.tree())
+        assert b.tree() == a.tree()  # there is nobody it could have been fetched from
 
 
 async def test_hard_links_of_one_file_are_renamed_each_once(tmp_path: Path) -> None:
