@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,21 @@ async def until_held(replica: Replica) -> None:
             if (await replica.status()).state == "held":
                 return
             await changed.wait(seen)
+
+
+@asynccontextmanager
+async def two_in_step(home: Path, above: str, count: int) -> AsyncIterator[tuple[Device, Device, Replica, Replica]]:
+    """Two devices with so many numbered files, below `above` if it ends in a slash, and a store."""
+    store = MemoryStore(clock=SystemClock())
+    a, b = Device(home / "a", 1), Device(home / "b", 2)
+    a.found()
+    for number in range(count):
+        a.write(f"{above}{number}", b"content %d" % number)
+    async with a.running(store) as first:
+        await b.admitted_by(first)
+        async with b.running(store) as second:
+            await converge(first, second)
+            yield a, b, first, second
 
 
 async def settled(replica: Replica, seconds: float = 0.3) -> None:
@@ -79,34 +96,26 @@ async def test_a_mass_delete_is_held_across_restarts_until_it_is_accepted(tmp_pa
 
 
 async def test_undoing_what_is_held_leaves_everything_as_it_was_on_both(tmp_path: Path) -> None:
-    store = MemoryStore(clock=SystemClock())
-    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
-    a.found()
-    for number in range(50):
-        a.write(f"{number}", b"content %d" % number)
-    async with a.running(store) as first:
-        await b.admitted_by(first)
-        async with b.running(store) as second:
-            await converge(first, second)
-            full, start = b.tree(), int(first._context.clock.now() * 1000)
-            await trio.sleep(0.01)
-            for number in range(50):
-                (a.root / f"{number}").unlink()
-                a.write(f"{number}.locked", os.urandom(40))
-            await converge(first)
-            await until_held(second)
-            outcomes = [each async for each in second.past.undo({first._context.own_feed}, start)]
-            assert len(outcomes) == 100 and not any(each.left for each in outcomes)
-            await second.in_sync()
-            assert b.tree() == full
-            await until_held(first)  # there it would take the encrypted files away again
-            undoing, feed = second._context.catalog.feeds.state(second._context.own_feed), second._context.own_feed
-            while first._context.catalog.feeds.state(feed).seq < undoing.seq:
-                # What comes after the acceptance would be judged anew.
-                await first._context.feeds_grew.wait(first._context.feeds_grew.count)
-            await first.accept_held()
-            await converge(first, second)
-            assert a.tree() == full
+    async with two_in_step(tmp_path, "", 50) as (a, b, first, second):
+        full, start = b.tree(), int(first._context.clock.now() * 1000)
+        await trio.sleep(0.01)
+        for number in range(50):
+            (a.root / f"{number}").unlink()
+            a.write(f"{number}.locked", os.urandom(40))
+        await converge(first)
+        await until_held(second)
+        outcomes = [each async for each in second.past.undo({first._context.own_feed}, start)]
+        assert len(outcomes) == 100 and not any(each.left for each in outcomes)
+        await second.in_sync()
+        assert b.tree() == full
+        await until_held(first)  # there it would take the encrypted files away again
+        undoing, feed = second._context.catalog.feeds.state(second._context.own_feed), second._context.own_feed
+        while first._context.catalog.feeds.state(feed).seq < undoing.seq:
+            # What comes after the acceptance would be judged anew.
+            await first._context.feeds_grew.wait(first._context.feeds_grew.count)
+        await first.accept_held()
+        await converge(first, second)
+        assert a.tree() == full
 
 
 async def test_renames_small_folders_and_first_syncs_do_not_trip_it(tmp_path: Path) -> None:
@@ -135,21 +144,13 @@ async def test_renames_small_folders_and_first_syncs_do_not_trip_it(tmp_path: Pa
 
 async def test_what_turns_out_to_be_a_rename_is_held_no_more(tmp_path: Path) -> None:
     """However its author told it: here the old names go first, and the new ones come in a later entry."""
-    store = MemoryStore(clock=SystemClock())
-    a, b = Device(tmp_path / "a", 1), Device(tmp_path / "b", 2)
-    a.found()
-    for number in range(60):
-        a.write(f"d/{number}", b"content %d" % number)
-    async with a.running(store) as first:
-        await b.admitted_by(first)
-        async with b.running(store) as second:
-            await converge(first, second)
-            (a.root / "d").rename(tmp_path / "elsewhere")
-            await converge(first)
-            await until_held(second)
-            (tmp_path / "elsewhere").rename(a.root / "e")
-            await converge(first, second)
-            assert b.tree() == a.tree() and "e/0" in b.tree()
+    async with two_in_step(tmp_path, "d/", 60) as (a, b, first, second):
+        (a.root / "d").rename(tmp_path / "elsewhere")
+        await converge(first)
+        await until_held(second)
+        (tmp_path / "elsewhere").rename(a.root / "e")
+        await converge(first, second)
+        assert b.tree() == a.tree() and "e/0" in b.tree()
 
 
 async def test_the_limits_are_this_folders_own(tmp_path: Path) -> None:
