@@ -1,7 +1,7 @@
 """The turn: jobs of thousands of small steps go one after another, whatever thread they are in.
 
 Each of them is Python with small calls of the system in between, and every such call lets go of the interpreter: two at
-once only take it from each other (a quarter of a receiver's time for small files in memory). Where the calls themselves
+once only take it from each other (a fifth of a receiver's CPU time for small files in memory). Where the calls themselves
 take long, as on a disk that is slow at making files or reads what is not in memory, they gain by being under way at
 once; `while_quick` finds out.
 """
@@ -20,7 +20,7 @@ except ImportError:  # not Linux: nothing is found out
 
 _MUCH = 0.7
 """Share of the system in such jobs' time from which on several gain by running at once. Receiving files of 4 KiB: half
-on a tmpfs (in turn a quarter faster), seven eighths on a virtual machine's ext4 (in turn a quarter slower)."""
+on a tmpfs (in turn a sixth faster), seven eighths on a virtual machine's ext4 (in turn a quarter slower)."""
 _KEPT = 15 / 16
 """Of what was measured before, with every job: the system counts in ticks, one job has only some of them."""
 
@@ -31,8 +31,9 @@ class Turn:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._user, self._system = 0.1, 0.0
-        """Seconds of the latest jobs that ran `while_quick`, in the program and in the system. Jobs that are not in turn may
-        count at once; what is lost by that does not matter."""
+        """Seconds of the latest jobs that ran `while_quick`, in the program and in the system; with a little of the program's
+        to begin with, since a first tick says nothing. Jobs that are not in turn may count at once; what is lost by that
+        does not matter."""
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -42,7 +43,7 @@ class Turn:
 
     @contextmanager
     def while_quick(self) -> Iterator[None]:
-        """The turn, unless jobs like this one have spent much of their time in the system."""
+        """The turn, unless the latest such jobs have spent much of their time in the system."""
         with self._lock if self._system < _MUCH * (self._user + self._system) else nullcontext():
             before, user, system, read = _spent()
             try:

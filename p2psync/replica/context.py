@@ -28,6 +28,7 @@ from p2psync.vault.device_keys import DeviceKeys
 from p2psync.vault.secrets import FolderSecrets
 
 _SMALL = 64 * KIB
+"""Pieces below this on average are small: what is done for each outweighs hashing and sealing it."""
 
 ALL_LINKS = frozenset({"direct", "splice", "store"})
 

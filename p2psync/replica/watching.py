@@ -246,6 +246,7 @@ class Watching:
         return unsettled
 
     def _look(self, directories: Sequence[Path], named: Named) -> Looked:
+        """In turn where something was named, mostly what was placed here just now; a full scan may wait for a disk."""
         with self._context.workers.turn if named else nullcontext():
             return look(self._context, directories, named)
 
