@@ -1,8 +1,9 @@
 """The shape of one replica: its type, whether it syncs extended attributes, which ignore patterns are in force.
 
 It reads `.p2pignore.local` and `.p2pignore`, keeps the last good patterns in the catalog, and owns the rules for their change:
-- Patterns that are read anew ignore at once. What they no longer ignore stays ignored until the files have been still
-  for a moment: an editor that replaces a file must not publish a tree for that moment.
+- Patterns that are read anew ignore at once, also during a walk: before anything that it found is told. What they no
+  longer ignore stays ignored until the files have been still for a moment: an editor that replaces a file must not
+  publish a tree for that moment.
 - A file that cannot be understood changes nothing: the last good patterns stay, and the folder says why.
 - What becomes ignored stays as it is, and its absence means nothing. What no longer is ignored is forgotten by
   `placed` and meets the folder like the files of a first scan. Neither is a deletion.
@@ -59,7 +60,8 @@ class Shape:
         self._active = _remembered(catalog)
         self._coming: Ignores | None = None
         self._reading = _Reading()
-        self._changed_at = 0.0
+        self._changed_at: float | None = None
+        """When what is to come was first looked at; None: not yet."""
         self.patterns = 0
         """Grows whenever other paths may be ignored than before."""
         self.error: str | None = None
@@ -115,19 +117,38 @@ class Shape:
 
         `now` is any clock that does not jump.
         """
-        moved = any(_print_of(filesystem, path) != seen for path, seen in self._reading.prints.items())
-        if moved or (self._coming is not None and now - self._changed_at >= SETTLE_SECONDS):
+        if not self.heed(filesystem) and self._coming is not None and self._is_still(now):
             before = self._coming
             self._read(filesystem)
             fresh = self._reading.ignores
-            if fresh is None or fresh.same_as(self._active):
-                self._take(fresh or self._active, None)
-            elif not moved and before is not None and before.same_as(fresh):
+            if fresh is not None and before.same_as(fresh):
                 self._switch(fresh)
             else:
-                self._take(self._active, fresh)
-                self._changed_at = now
-        return None if self._coming is None else SETTLE_SECONDS
+                self._consider()
+        if self._coming is None:
+            return None
+        if self._changed_at is None:
+            self._changed_at = now
+        return SETTLE_SECONDS
+
+    def heed(self, filesystem: Filesystem) -> bool:
+        """Ignore what the files name by now as well, if they changed; whether they did. `look` must follow soon."""
+        if all(_print_of(filesystem, path) == seen for path, seen in self._reading.prints.items()):
+            return False
+        self._read(filesystem)
+        self._consider()
+        return True
+
+    def _is_still(self, now: float) -> bool:
+        return self._changed_at is not None and now - self._changed_at >= SETTLE_SECONDS
+
+    def _consider(self) -> None:
+        """What was just read is to come, unless it says nothing new."""
+        fresh, self._changed_at = self._reading.ignores, None
+        if fresh is None or fresh.same_as(self._active):
+            self._take(fresh or self._active, None)
+        else:
+            self._take(self._active, fresh)
 
     def take_now(self, filesystem: Filesystem) -> bool:
         """Take files that were put in place whole, without settling; whether the patterns changed."""

@@ -19,6 +19,7 @@ from p2psync.index.paths import Path
 from p2psync.planner.grouping import grouped
 from p2psync.planner.ignoring import SHARED
 from p2psync.replica.bases import Fresh, remember
+from p2psync.replica.changes import Unit
 from p2psync.replica.context import Context, Signal
 from p2psync.replica.marker import check_marker
 from p2psync.replica.missing import deletions, moved_away, pages
@@ -259,7 +260,7 @@ class Watching:
         def work() -> tuple[set[Path], Committed]:
             check_marker(context.filesystem, context.folder, self._replica)
             moved = moved_away(context, missing)
-            told = publish_or_note(context, moved) if moved else Committed()
+            told = self._tell(moved) if moved else Committed()
             return {change.path for unit in moved for change in unit}, told
 
         gone, committed = await context.workers.run(work)
@@ -275,7 +276,7 @@ class Watching:
     async def _publish(self, candidates: list[Candidate]) -> set[Path]:
         def work() -> tuple[set[Path], Committed]:
             prepared = prepare(self._context, candidates, lambda: self._stop)
-            committed = publish_or_note(self._context, prepared.units) if prepared.units else Committed()
+            committed = self._tell(prepared.units) if prepared.units else Committed()
             # What was only renamed was looked at when it came.
             changes = [change for unit in prepared.units for change in unit if change.rows and change.origin is None]
             remember(
@@ -291,9 +292,17 @@ class Watching:
         self._announce(committed)
         return unsettled
 
+    def _tell(self, units: Sequence[Unit]) -> Committed:
+        """But for what the ignore files name by now: whoever writes them first may count on it, also during a walk."""
+        context = self._context
+        with context.tree:
+            if context.shape.heed(context.filesystem):
+                context.dirty.add(())
+            return publish_or_note(context, units)
+
     def _announce(self, committed: Committed) -> None:
         context = self._context
-        if committed.stale:
+        if context.dirty:
             context.look_again.notify()
         if committed.versions:
             context.feeds_grew.notify()
@@ -319,7 +328,7 @@ class Watching:
                 check_marker(context.filesystem, context.folder, self._replica)
                 page = next(left, None)
                 units = deletions(context, page) if page is not None else []
-                return publish_or_note(context, units) if units else None if page is None else Committed()
+                return self._tell(units) if units else None if page is None else Committed()
 
             while True:
                 async with self._looking:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import trio
 
+from p2psync.index.versions import Kind
+from p2psync.replica.filesystem import Stat
+from p2psync.replica.local_filesystem import LocalFilesystem
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
 from tests.replica.test_replica_two_devices import two_devices
 from tests.support.devices import Device, converge, idle, until
+from tests.support.power import still_watcher
 
 pytestmark = pytest.mark.slow
 
@@ -220,3 +226,38 @@ async def test_ignored_directories_are_not_watched_until_they_matter(tmp_path: P
         a.write("big/d/g", b"2")
         with trio.fail_after(10):
             await until(second, lambda status: "big/d/g" in b.tree())
+
+
+class BusyFilesystem(LocalFilesystem):
+    """As a disk on which somebody does something just before the root is listed: within a walk."""
+
+    just_before: ClassVar[list[Callable[[], object]]] = []
+
+    def list_directory(self, path: tuple[bytes, ...]) -> list[tuple[bytes, Stat]]:
+        while not path and self.just_before:
+            self.just_before.pop()()
+        return super().list_directory(path)
+
+
+async def test_ignore_files_that_change_during_a_walk_count_before_anything_it_found_is_told(tmp_path: Path) -> None:
+    device = Device(tmp_path, 1)
+    device.found()
+    device.write("gone", b"1")
+
+    def ignore_and_change() -> None:
+        device.write(".p2pignore", b"secret\ngone\n")
+        device.write("secret/key", b"2")
+        (device.root / "gone").unlink()
+
+    async with device.running(None, watcher=still_watcher, make_filesystem=BusyFilesystem) as replica:
+        with trio.fail_after(20):
+            await replica.rescan()
+            BusyFilesystem.just_before.append(ignore_and_change)
+            await replica.rescan()
+            await until(replica, idle)
+            await replica.rescan()
+            await until(replica, idle)
+        versions = replica._context.catalog.versions
+        wanted = {path: wanted.kind for path in versions.paths() if (wanted := versions.wanted(path)) is not None}
+    assert not BusyFilesystem.just_before
+    assert wanted == {(b".p2pignore",): Kind.FILE, (b"gone",): Kind.FILE}, "no secret, and nothing deleted"
