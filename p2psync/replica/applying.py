@@ -225,7 +225,13 @@ class Applying:
     def _place(self, group: Sequence[Plan]) -> int:
         placed = self._materialiser.place(group)
         fresh = [
-            Fresh(path=plan.path, size=plan.size, edited=plan.version.replaces is not None, data=plan.whole)
+            Fresh(
+                path=plan.path,
+                size=plan.size,
+                edited=plan.version.replaces is not None,
+                data=plan.whole,
+                content=plan.version.content,
+            )
             for plan in group
             if plan.version and plan.text
         ]

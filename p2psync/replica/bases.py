@@ -33,12 +33,13 @@ _COMMIT_FILES, _COMMIT_BYTES = 1000, 4 << 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fresh:
     """A file that was just published or placed. `edited`: it replaced another version. `data`: its whole content, if
-    that is at hand: then nothing is read again."""
+    that is at hand: then nothing is read again. `content`: what it was verified to be, if it was."""
 
     path: Path
     size: int
     edited: bool
     data: bytes | None = None
+    content: Content | None = None
 
 
 def keep(context: Context, version: Version, data: bytes) -> None:
@@ -94,20 +95,22 @@ def remember(context: Context, files: Iterable[Fresh]) -> None:
 
 def _contents(context: Context, files: Sequence[Fresh]) -> Iterator[tuple[Content, bytes, bool]]:
     """What is text of these files, verified, and not here already: content, bytes, whether it replaced another version."""
-    bases = context.catalog.bases
-    placed = context.catalog.placed.get_all([file.path for file in files])
-    keys = {path: content_key(row.content) for path, row in placed.items() if row.kind is Kind.FILE}
+    bases, placed = context.catalog.bases, context.catalog.placed
+    unsure = placed.get_all([file.path for file in files if file.content is None or file.data is None])
+    contents = {path: row.content for path, row in unsure.items() if row.kind is Kind.FILE}
+    contents |= {file.path: file.content for file in files if file.path not in unsure and file.content is not None}
+    keys = {path: content_key(content) for path, content in contents.items()}
     here = bases.held(list(keys.values()))
     for file in files:
         if file.path not in keys or keys[file.path] in here:
             continue
-        row, data = placed[file.path], file.data
+        row, data = unsure.get(file.path), file.data
         if data is None and not (file.edited or bases.has_room(file.size)):
             continue
-        if data is None or not _holds(context, row, data):
+        if row is not None and (data is None or not _holds(context, row, data)):
             data = _read_placed(context, row)
         if data is not None and is_text_like(data):
-            yield row.content, data, file.edited
+            yield contents[file.path], data, file.edited
 
 
 def _read_placed(context: Context, placed: Placed) -> bytes | None:

@@ -137,6 +137,10 @@ class Filesystem(Protocol):
     def folds(self) -> bool:
         """Whether this disk takes names for one that differ in case only. `stat` never does: it compares exactly."""
 
+    def in_a_row(self) -> AbstractContextManager[None]:
+        """For a short row of operations by this thread: those that follow one another in one directory go down to it once.
+        They would still reach one that somebody moves away meanwhile. Rows do not nest."""
+
     def list_directory(self, path: Path) -> list[tuple[bytes, Stat]]:
         """Entries sorted by name, temps included; entries that vanish meanwhile are left out."""
 

@@ -50,7 +50,6 @@ _WANTED = (
     | flags.MOVED_FROM | flags.MOVED_TO | flags.DELETE_SELF | flags.MOVE_SELF
     | flags.ONLYDIR | flags.EXCL_UNLINK
 )  # fmt: skip
-_ARRIVES = flags.CREATE | flags.MOVED_TO
 _LEAVES = flags.DELETE | flags.MOVED_FROM
 _OPENED = flags.CREATE | flags.MODIFY
 _ENDED = flags.CLOSE_WRITE | _LEAVES
@@ -107,6 +106,8 @@ class _Tree:
         self._nodes: dict[int, _Node] = {}
         self.root: _Node | None = None
         self.limited: str | None = None
+        self.begun: set[Path] | None = None
+        """Directories that are watched since it was last emptied; None while the first scan is still to come."""
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -115,11 +116,11 @@ class _Tree:
         return self._nodes.get(watch)
 
     @translated
-    def walk(self, waiting: list[Path]) -> None:
+    def walk(self, waiting: dict[Path, None]) -> None:
         """Watch up to _WALK_BATCH of the waiting directories; their subdirectories join the waiting ones."""
         for _ in range(min(_WALK_BATCH, len(waiting))):
-            path = waiting.pop()
-            waiting.extend((*path, name) for name in self._watch(path))
+            path, _ = waiting.popitem()
+            waiting.update(((*path, name), None) for name in self._watch(path))
 
     def _watch(self, path: Path) -> list[bytes]:
         """Watch one directory, then list it; names of its subdirectories, none if it is gone or not ours to read."""
@@ -176,6 +177,8 @@ class _Tree:
         if present is not None:
             self.drop(present)
         parent.children[path[-1]] = known
+        if self.begun is not None:
+            self.begun.add(path)
         return True
 
     def _find(self, path: Path) -> _Node | None:
@@ -215,7 +218,8 @@ class InotifyWatcher:
         self._inotify = inotify
         self._workers = workers
         self._tree = _Tree(root, inotify, skips)
-        self._waiting: list[Path] = []
+        self._waiting: dict[Path, None] = {}
+        """Directories to be watched, each once: making one and setting its mode are two events."""
         self._gathered = Gathered()
         self._events = 0
         """How many the gathered changes are made of."""
@@ -237,8 +241,12 @@ class InotifyWatcher:
 
     async def watch_everything(self) -> None:
         """Watch the whole tree."""
-        self._waiting = [()]
+        self._waiting = {(): None}
         await self._walk()
+
+    def first_scan_follows(self) -> None:
+        """What is watched by now is looked at anyway."""
+        self._tree.begun = set()
 
     async def changes(self) -> Changes:
         while True:
@@ -271,6 +279,9 @@ class InotifyWatcher:
     async def _walk(self) -> None:
         while self._waiting:
             await self._workers.run(self._tree.walk, self._waiting)
+        if self._tree.begun:
+            self._gathered.appeared |= self._tree.begun
+            self._tree.begun = set()
 
     def _saved(self) -> bool:
         """Whether what was gathered is a few new files, none of them still being written, after a time of peace.
@@ -294,7 +305,7 @@ class InotifyWatcher:
         """One event of the queue."""
         if mask & flags.Q_OVERFLOW:
             self._gathered.overflow = True
-            self._waiting = [()]
+            self._waiting = {(): None}
             return
         node = self._tree.node(watch)
         if node is None:
@@ -327,9 +338,10 @@ class InotifyWatcher:
                 self._tree.drop(child)
             self._gathered.drop_below((*path, name))
         # A change of permissions may have made a directory readable that could not be watched before.
-        if mask & _ARRIVES or (mask & flags.ATTRIB and child is None):
+        # One that is watched already was found by the listing of its parent, after it had come.
+        if mask & flags.MOVED_TO or (mask & (flags.CREATE | flags.ATTRIB) and child is None):
             self._gathered.appeared.add((*path, name))
-            self._waiting.append((*path, name))
+            self._waiting[*path, name] = None
 
 
 _HEADER = struct.Struct("iIII")
@@ -375,6 +387,7 @@ async def watch_tree(
         with inotify:
             watcher = InotifyWatcher(descriptor, inotify, workers, skips)
             await watcher.watch_everything()
+            watcher.first_scan_follows()
             yield watcher
     finally:
         os.close(descriptor)

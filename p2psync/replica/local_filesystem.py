@@ -23,7 +23,7 @@ from p2psync.index.paths import MARKER
 from p2psync.index.xattrs import Xattrs
 from p2psync.planner.xattrs import Shown
 from p2psync.replica import linux, metadata, renaming
-from p2psync.replica.descent import LIST, TRAVERSE, Opened, OpenedParent, open_directory
+from p2psync.replica.descent import LIST, TRAVERSE, Opened, OpenedParent, Row, open_directory
 from p2psync.replica.filesystem import (
     SYNCFS_FROM,
     Kind,
@@ -57,6 +57,7 @@ class LocalFilesystem:
             raise FolderStopped(self._stopped(error.strerror)) from error
         opened = os.fstat(self._root)
         self._identity = (opened.st_dev, opened.st_ino)
+        self._row = Row()
         self.folds = False
         self.folds = self._answers_to_another_case()
 
@@ -102,7 +103,12 @@ class LocalFilesystem:
         if not path:
             raise IsADirectoryError(errno.EISDIR, "the root of a folder is not for replacing", self.root)
         check_path(path[-1:])
+        if self._row.lasts and not self.folds:
+            return OpenedParent(self._row.enter(path[:-1], self._open_directory), path[-1], borrowed=True)
         return OpenedParent(self._directory(path[:-1]).descriptor, path[-1])
+
+    def in_a_row(self) -> Row:
+        return self._row
 
     # Looking.
 
@@ -252,11 +258,13 @@ class LocalFilesystem:
 
     @translated
     def swap(self, path: Path, other: Path) -> None:
+        self._row.end()
         with self._parent(path) as (one_dir, one), self._parent(other) as (other_dir, two):
             linux.renameat2(one_dir, one, other_dir, two, linux.RENAME_EXCHANGE)
 
     @translated
     def move(self, source: Path, target: Path) -> None:
+        self._row.end()
         with self._parent(source) as (source_dir, old), self._parent(target) as (target_dir, new):
             renaming.rename_new(source_dir, old, target_dir, new)
 

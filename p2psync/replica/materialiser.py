@@ -90,7 +90,7 @@ class Materialiser:
         plans = [plan for plan in plans if self._temp_is_right(plan, temps)]
         self._sync([plan.path for plan in plans if plan.step in (Step.WRITE, Step.LINK)])
         # What the intents are written from still holds when they are carried out.
-        with context.workers.turn, context.tree, context.catalog.reading():
+        with context.workers.turn, context.tree, context.catalog.reading(), context.filesystem.in_a_row():
             group = self._intend(plans)
             with context.catalog.transaction():
                 done = 0
@@ -157,10 +157,11 @@ class Materialiser:
         """Make the temps of `written`, and what the last group did, durable. A path that is gone leaves it to its parent."""
         filesystem = self._context.filesystem
         changed = set()
-        for path in self._unsynced:
-            while path and filesystem.stat(path) is None:
-                path = path[:-1]
-            changed.add(path)
+        with filesystem.in_a_row():
+            for path in sorted(self._unsynced):
+                while path and filesystem.stat(path) is None:
+                    path = path[:-1]
+                changed.add(path)
         if not (written or changed):
             return
         try:

@@ -71,10 +71,11 @@ class Replica:
         self._peers: list[PeerExchange] = []
         """With one device there are two for a while, on links that follow each other."""
         self._stopped: str | None = None
-        self._watching = Watching(
-            context, context.catalog.require("replica"), lambda: watcher(root, context.workers, context.shape.skips)
-        )
         self._applying = Applying(context)
+        self._watching = Watching(
+            context, context.catalog.require("replica"), lambda: watcher(root, context.workers, context.shape.skips),
+            places=lambda: self._applying.busy,
+        )  # fmt: skip
         self.past = Restoring(context, self.rescan)
         self.conflicts = Conflicts(context, self.rescan)
         self.reshaping = Reshaping(context, self._watching)

@@ -22,7 +22,8 @@ class Changes:
 
     `directories`: their entries, or entries' content or metadata, changed; look at each, not below.
     `names`: of some of those the only entries that changed, where these are few: a large one need not be looked at whole.
-    `appeared`: directories that were created or moved in; walk each to the bottom. Word of every change after the
+    `appeared`: directories that were created or moved in, and those below that are newly watched; look at each, and at
+    what is new below. Word of every change after the
     watcher returned this is certain for them too.
     `overflow`: word was lost, or the root itself went away; check the root and rescan everything.
     """
@@ -83,11 +84,10 @@ class Gathered:
             self.appeared = {other for other in self.appeared if other[:depth] != path}
 
     def take(self) -> Changes:
-        """Hand out everything and begin anew; of nested directories that appeared only the outermost is named."""
-        outermost = {path for path in self.appeared if not any(path[:up] in self.appeared for up in range(len(path)))}
+        """Hand out everything and begin anew."""
         changes = Changes(
             directories=frozenset(self.directories),
-            appeared=frozenset(outermost),
+            appeared=frozenset(self.appeared),
             overflow=self.overflow,
             names=self.names,
         )

@@ -8,7 +8,7 @@ what changes while a commit is in flight is the next group.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
@@ -43,6 +43,9 @@ _MISSING_AT_ONCE = 5000
 _UNSETTLED_SECONDS = 0.05
 _BREATH = 4.0
 """A directory scan waits this many times its own duration before the next, so that a busy tree cannot eat a core."""
+_BREATH_MAX = 1.0
+_ECHO_SECONDS = 2.0
+"""While this device brings files here, mostly these are what is heard of: a scan that found nothing else waits so long."""
 
 
 class WatcherFactory(Protocol):
@@ -52,8 +55,11 @@ class WatcherFactory(Protocol):
 class Watching:
     """The scanning side of one replica. `run` it in a nursery; FolderStopped comes out of it."""
 
-    def __init__(self, context: Context, replica: bytes, watcher: WatcherFactory) -> None:
-        self._context, self._replica, self._watcher = context, replica, watcher
+    def __init__(
+        self, context: Context, replica: bytes, watcher: WatcherFactory, places: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`places`: whether files are brought here just now."""
+        self._context, self._replica, self._watcher, self._places = context, replica, watcher, places
         self._noticed = Gathered()
         """What the watcher named, and what has to settle, to be looked at beside what is dirty."""
         self._missing = Gathered()
@@ -66,6 +72,8 @@ class Watching:
         self._busy = True
         self._resting = False
         """Between two walks, when nothing is looked at until the first was long enough ago."""
+        self._echoes = trio.CancelScope()
+        """Around the pause of a walk that found nothing but what was placed here."""
         self._settling_files = 0
         """Pauses under way, after which something is looked at once more."""
         self.settling = False
@@ -86,6 +94,7 @@ class Watching:
 
     def rescan_everything(self) -> None:
         self._everything = True
+        self._echoes.cancel()
         self._context.look_again.notify()
 
     async def whole_pass(self) -> None:
@@ -159,7 +168,8 @@ class Watching:
             everything = await self._patterns_changed(nursery) or everything
             started = trio.current_time()
             async with self._looking:
-                unsettled = await self._walk(deque([()] if everything else sorted(directories)), named, everything)
+                where = deque([()] if everything else sorted(directories, key=len))
+                unsettled, found = await self._walk(where, named, everything)
             if unsettled:
                 self._settling_files += 1
                 nursery.start_soon(self._look_later, unsettled)
@@ -167,13 +177,17 @@ class Watching:
                 self._served = serving
                 self._passed.notify()
             elif directories:
-                await self._rest(trio.current_time() - started)
+                await self._rest(trio.current_time() - started, found)
 
-    async def _rest(self, busy: float) -> None:
-        """After a walk that took so many seconds."""
+    async def _rest(self, busy: float, found: int) -> None:
+        """After a walk that took so many seconds and found so many changes."""
         self._resting = True
         self._context.changed.notify()
-        await trio.sleep(max(0.0, min(1.0, _BREATH * busy) - 0.02))
+        await trio.sleep(max(0.0, min(_BREATH_MAX, _BREATH * busy) - 0.02))
+        if not (found or self._everything):
+            with trio.move_on_after(_ECHO_SECONDS) as self._echoes:
+                while self._places():
+                    await self._context.changed.wait(self._context.changed.count)
         self._resting = False
 
     async def _ignores_are_here(self) -> None:
@@ -225,13 +239,15 @@ class Watching:
             where.setdefault(path[:-1], set()).add(path[-1])
         self._notice(where)
 
-    async def _walk(self, pending: deque[Path], named: Named, everything: bool) -> set[Path]:
-        context, unsettled, missing, changed = self._context, set[Path](), list[Placed](), 0
+    async def _walk(self, pending: deque[Path], named: Named, everything: bool) -> tuple[set[Path], int]:
+        """Files to be looked at again soon, and how many changes were found."""
+        context, unsettled, missing, changed, gone = self._context, set[Path](), list[Placed](), 0, 0
+        named_here = set(pending)
         await context.workers.run(check_marker, context.filesystem, context.folder, self._replica)
         while pending:
             batch = [pending.popleft() for _ in range(min(_LOOK_DIRECTORIES, len(pending)))]
             found: Looked = await context.workers.run(self._look, batch, {} if everything else named)
-            pending += found.below if everything else found.appeared
+            pending += found.below if everything else [path for path in found.appeared if path not in named_here]
             groups = grouped(
                 found.candidates, lambda each: each.stat.size,
                 most=_PREPARE_FILES, most_bytes=_PREPARE_BYTES,
@@ -241,10 +257,11 @@ class Watching:
             for group in groups:
                 unsettled |= await self._publish(group)
             missing += found.missing
+            gone += len(found.missing)
             if not pending or len(missing) > _MISSING_AT_ONCE:
                 await self._tell_missing(missing)
                 missing = []
-        return unsettled
+        return unsettled, changed + gone
 
     def _look(self, directories: Sequence[Path], named: Named) -> Looked:
         """In turn where something was named, mostly what was placed here just now; a full scan may wait for a disk."""

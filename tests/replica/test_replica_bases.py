@@ -64,6 +64,8 @@ async def test_only_text_like_versions_are_bases(tmp_path: Path) -> None:
         a.write("x", b"text")
         await converge(first, second)
         context, version = context_of(first), version_at(first, b"x")
+        for replica in (first, second):
+            assert context_of(replica).catalog.bases.get(version.content) == b"text", "published here, placed there"
         other = Version(
             path=version.path,
             dot=version.dot,

@@ -11,7 +11,7 @@ import copy
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
@@ -229,6 +229,9 @@ class SimulatedDisk(SimulatedXattrs):
 
     def free_bytes(self) -> int:
         return 1 << 40
+
+    def in_a_row(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def list_directory(self, path: Path) -> list[tuple[bytes, Stat]]:
         number = self._number(path)

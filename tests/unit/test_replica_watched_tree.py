@@ -138,7 +138,7 @@ async def test_moves_nobody_heard_of_never_tie_the_tree_into_a_knot(tmp_path: Fi
         (tmp_path / "p").mkdir()
         (tmp_path / "x").rename(tmp_path / "p" / "a")
         await lose_events(watcher)
-        watcher._tree.walk([(b"p", b"a", b"c")])  # known as `p`, which holds the `a` it is now found in
+        watcher._tree.walk({(b"p", b"a", b"c"): None})  # known as `p`, which holds the `a` it is now found in
         check_sound(watcher)
         await watcher.watch_everything()
         (tmp_path / "p" / "a" / "c" / "file").touch()
