@@ -19,7 +19,7 @@ from p2psync.ids import ChunkId, FeedId, Plaintext
 from p2psync.index.paths import Path, show
 from p2psync.index.records import iterate_chunks
 from p2psync.replica.context import Context
-from p2psync.replica.filesystem import NotRegularFile, TempFile, temp_path
+from p2psync.replica.filesystem import NewTemp, NotRegularFile, TempFile, temp_path
 from p2psync.replica.keeping import read_past
 from p2psync.replica.plans import Plan
 from p2psync.replica.scanner import fingerprint_of
@@ -66,26 +66,23 @@ class Assembler:
     def begin(self, plans: Sequence[Plan]) -> list[Assembly]:
         """Take plans in; what a temp already holds is counted. Returns those that are complete (empty files)."""
         done = []
-        temps = self._context.filesystem.stats([temp_path(plan.path) for plan in plans])
-        for plan in plans:
-            self._context.temps.add(plan.path)
-            assembly = Assembly(plan)
-            offset = 0
-            for chunk, length in iterate_chunks(plan.rows):
-                assembly.chunks.append((ChunkId(chunk), offset, length))
-                offset += length
-            assembly.missing = set(range(len(assembly.chunks)))
-            with self._set_aside_if_refused(assembly):
+        filesystem, places = self._context.filesystem, [temp_path(plan.path) for plan in plans]
+        temps = filesystem.stats(places)
+        self._context.temps.update(plan.path for plan in plans)
+        for plan, place in zip(plans, places, strict=True):
+            assembly = _assembly_of(plan)
+            try:
                 self._begun.append(assembly)
-                spoiled, place = self._discard_if_spoiled(plan.path), temp_path(plan.path)
-                known = place in temps and not spoiled
-                temp = temps[place] if known else self._context.filesystem.temp_stat(plan.path)
+                known = not self._discard_if_spoiled(plan.path) and place in temps
+                temp = temps[place] if known else filesystem.temp_stat(plan.path)
                 if temp is not None and not self._continues(assembly, temp.inode):
                     self._resume(assembly)
-                if assembly.complete and self.seal(assembly):
+                if not assembly.missing and self.seal(assembly):
                     done.append(assembly)
                 for index in assembly.missing:
                     self.wanted.setdefault(assembly.chunks[index][0], []).append((assembly, index))
+            except OSError as error:
+                self._set_aside(assembly, error)
         return done
 
     def length_of(self, chunk: ChunkId) -> int:
@@ -120,18 +117,17 @@ class Assembler:
         assembly.missing, assembly.inode = set(earlier.missing), inode
         return True
 
-    @contextmanager
-    def _set_aside_if_refused(self, assembly: Assembly) -> Iterator[None]:
+    def _set_aside(self, assembly: Assembly, error: OSError) -> None:
         """One file that cannot be written (name too long, no permission, directory gone) does not stop the others."""
         path = assembly.plan.path
-        try:
-            yield
-        except OSError as error:
-            self._context.refuse_now(path, f"cannot be written: {error.strerror}")
-            self._context.dirty.add(path[:-1])
+        self._context.refuse_now(path, f"cannot be written: {error.strerror}")
+        self._context.dirty.add(path[:-1])
 
     def _resume(self, assembly: Assembly) -> None:
-        """A temp left by an earlier try is worth the chunks in it that still verify."""
+        """A temp left by an earlier try is worth the chunks in it that still verify.
+
+        One that has its file's mode already, without the permission to write it, is made anew.
+        """
         filesystem, path, generation = self._context.filesystem, assembly.plan.path, self._generation(assembly)
         try:
             with filesystem.open_temp(path, False) as temp:
@@ -139,7 +135,7 @@ class Assembler:
                 for index, (chunk, offset, length) in enumerate(assembly.chunks):
                     if offset + length <= size and generation.chunk_id(temp.read(offset, length)) == chunk:
                         assembly.missing.discard(index)
-        except (FileNotFoundError, NotRegularFile):
+        except (FileNotFoundError, NotRegularFile, PermissionError):
             filesystem.remove_temp(path)
             assembly.missing, assembly.inode = set(range(len(assembly.chunks))), None
 
@@ -148,23 +144,48 @@ class Assembler:
         assert version is not None
         return self._context.secrets.generations[version.content.generation]
 
-    def take(self, chunk: ChunkId, plain: Plaintext) -> list[Assembly]:
-        """Write a verified chunk wherever it is wanted; returns the files it completed."""
+    def take(self, came: Sequence[tuple[ChunkId, Plaintext]]) -> list[Assembly]:
+        """Write verified chunks wherever they are wanted; returns the files they completed."""
+        small: list[tuple[Assembly, int, Plaintext]] = []
+        parts: list[tuple[Assembly, int, Plaintext]] = []
         with self._lock:
-            targets = self.wanted.pop(chunk, [])
-        done = []
-        for assembly, index in targets:
-            with self._set_aside_if_refused(assembly):
+            for chunk, plain in came:
+                for assembly, index in self.wanted.pop(chunk, ()):
+                    (small if len(assembly.chunks) == 1 else parts).append((assembly, index, plain))
+        for assembly, index, plain in small + parts:
+            if assembly.chunks[index][1] == 0:
+                _look_at_beginning(assembly, plain)
+        done, left = self._write_together(small)
+        for assembly, index, plain in left + parts:
+            try:
                 if self._write(assembly, index, plain):
                     done.append(assembly)
+            except OSError as error:
+                self._set_aside(assembly, error)
         return done
+
+    def _write_together(
+        self, small: list[tuple[Assembly, int, Plaintext]]
+    ) -> tuple[list[Assembly], list[tuple[Assembly, int, Plaintext]]]:
+        """Write whole files with as few steps as the disk allows; those that are complete, and what is left to write."""
+        if not small or self._context.shape.xattrs:
+            return [], small
+        small.sort(key=lambda each: each[0].plan.path[:-1])
+        seen = self._context.filesystem.write_temps([_new_temp(assembly, plain) for assembly, _, plain in small])
+        done, left = [], []
+        for each in small:
+            assembly = each[0]
+            stat = seen.get(assembly.plan.path)
+            if stat is None or stat.size != assembly.plan.size:
+                left.append(each)
+                continue
+            assembly.missing.clear()
+            assembly.plan.temp = fingerprint_of(stat)
+            done.append(assembly)
+        return done, left
 
     def _write(self, assembly: Assembly, index: int, plain: Plaintext) -> bool:
         """Write one chunk of one file; True when that completed it."""
-        plan = assembly.plan
-        if assembly.chunks[index][1] == 0:
-            plan.text = is_text_like(plain)
-            plan.whole = plain if plan.text and len(assembly.chunks) == 1 and len(plain) <= _WHOLE_MAX else None
         if len(assembly.chunks) == 1:
             assembly.missing.clear()
             return self.seal(assembly, plain)
@@ -227,9 +248,8 @@ class Assembler:
 
     # Local sources.
 
-    def from_here(self, chunks: Sequence[ChunkId]) -> list[Assembly]:
-        """Fill what this device already has; returns the files that completed."""
-        done: list[Assembly] = []
+    def found_here(self, chunks: Sequence[ChunkId]) -> Iterator[tuple[ChunkId, Plaintext]]:
+        """What this device already has of these chunks, verified."""
         local = self._context.catalog.locations.all_local(chunks)
         inline = self._context.catalog.locations.find_all_inline(chunks)
         for chunk in sorted(chunks, key=lambda each: inline.get(each, _NOWHERE)):  # an entry is opened once
@@ -243,8 +263,7 @@ class Assembler:
                     chunk, assembly.chunks[index][2], self._generation(assembly)
                 )
             if plain is not None:
-                done += self.take(chunk, plain)
-        return done
+                yield chunk, plain
 
     def _inline(self, place: Inline | None) -> Plaintext | None:
         if place is None:
@@ -272,6 +291,27 @@ class Assembler:
             if plain is not None:
                 return plain
         return None
+
+
+def _assembly_of(plan: Plan) -> Assembly:
+    chunks, offset = [], 0
+    for chunk, length in iterate_chunks(plan.rows):
+        chunks.append((ChunkId(chunk), offset, length))
+        offset += length
+    return Assembly(plan, chunks, set(range(len(chunks))))
+
+
+def _new_temp(assembly: Assembly, plain: Plaintext) -> NewTemp:
+    version = assembly.plan.version
+    assert version is not None
+    return NewTemp(assembly.plan.path, plain, version.mode, version.mtime_ns)
+
+
+def _look_at_beginning(assembly: Assembly, plain: Plaintext) -> None:
+    """A small text is kept, since it is wanted once more."""
+    plan = assembly.plan
+    plan.text = is_text_like(plain)
+    plan.whole = plain if plan.text and len(assembly.chunks) == 1 and len(plain) <= _WHOLE_MAX else None
 
 
 def read_chunk(

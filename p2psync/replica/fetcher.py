@@ -19,9 +19,10 @@ from p2psync.planner.grouping import grouped
 from p2psync.planner.sources import Piece, Sharing
 from p2psync.replica.assembly import Assembler, Assembly
 from p2psync.replica.context import Context
+from p2psync.replica.intake import Intake, Take
 from p2psync.replica.materialiser import Materialiser
 from p2psync.replica.plans import Plan
-from p2psync.replica.store_fetching import StoreFetching, Take
+from p2psync.replica.store_fetching import StoreFetching
 from p2psync.replica.transfer import Transfer
 
 _LOCAL_BYTES = 32 << 20
@@ -63,8 +64,13 @@ class Fetcher:
         groups = iter(grouped(assembler.wanted, assembler.length_of, most=_LOCAL_CHUNKS, most_bytes=_LOCAL_BYTES))
 
         def from_here(chunks: Sequence[ChunkId]) -> list[Assembly]:
-            with self._context.turn_over(len(chunks), sum(map(assembler.length_of, chunks))):
-                return assembler.from_here(chunks)
+            with (
+                self._context.turn_over(len(chunks), sum(map(assembler.length_of, chunks))),
+                Intake(assembler.take) as intake,
+            ):
+                for chunk, plain in assembler.found_here(chunks):
+                    intake.add(chunk, plain)
+            return intake.done
 
         async def copy() -> None:
             for chunks in groups:
@@ -87,8 +93,9 @@ class Fetcher:
                 if locations.list_chunk(ChunkId(chunk)) is None
             ]
 
-        def keep(chunk: ChunkId, plain: Plaintext) -> list[Assembly]:
-            locations.add_list_chunk(chunk, plain)
+        def keep(came: Sequence[tuple[ChunkId, Plaintext]]) -> list[Assembly]:
+            for chunk, plain in came:
+                locations.add_list_chunk(chunk, plain)
             return []
 
         async def nothing_ready(assemblies: list[Assembly]) -> None:
@@ -100,7 +107,7 @@ class Fetcher:
             self._note_left_over(bool(await self._context.workers.run(missing)))
 
     async def fetch_chunks(self, pieces: Sequence[Piece], take: Take) -> None:
-        """Bring chunks that belong to no file of the tree; `take` keeps each and returns nothing."""
+        """Bring chunks that belong to no file of the tree; `take` keeps them and returns nothing."""
 
         async def nothing_ready(assemblies: list[Assembly]) -> None:
             raise AssertionError("these chunks complete no file of the tree")

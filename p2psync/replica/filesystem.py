@@ -86,6 +86,15 @@ class Whole(NamedTuple):
     data: bytes
 
 
+class NewTemp(NamedTuple):
+    """A small file that is to be the temp of `path`, whole."""
+
+    path: Path
+    data: bytes
+    mode: int
+    mtime_ns: int
+
+
 class OpenFile(Protocol):
     """A regular file open for reading; close it by leaving its `with`."""
 
@@ -159,6 +168,11 @@ class Filesystem(Protocol):
 
     def open_temp(self, path: Path, create: bool) -> AbstractContextManager[TempFile]:
         """Create the temp of `path` (FileExistsError if one is there), or open the one there (FileNotFoundError)."""
+
+    def write_temps(self, files: Sequence[NewTemp]) -> dict[Path, Stat]:
+        """Create the temps of many files, each with all its content, mode and time, a neighbour in one directory for a
+        fraction of what `open_temp` costs; returns what they look like, complete. What cannot be made in just this way is
+        left out, with a temp that may have been begun: `open_temp` says why. StorageError leaves any of them so."""
 
     def stats(self, paths: Sequence[Path]) -> dict[Path, Stat | None]:
         """`stat` of many paths, a neighbour in one directory for a fraction of the cost. What cannot be looked at is left

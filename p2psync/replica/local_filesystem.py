@@ -27,6 +27,7 @@ from p2psync.replica.descent import LIST, TRAVERSE, Opened, OpenedParent, Row, o
 from p2psync.replica.filesystem import (
     SYNCFS_FROM,
     Kind,
+    NewTemp,
     NotRegularFile,
     Path,
     Stat,
@@ -38,12 +39,12 @@ from p2psync.replica.filesystem import (
     temp_path,
     translated,
 )
-from p2psync.replica.open_files import LocalOpenFile, LocalTempFile, read_whole_in
+from p2psync.replica.new_temps import CREATE, write_temps
+from p2psync.replica.open_files import LocalOpenFile, LocalTempFile, read_whole_in, regular
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NOATIME = getattr(os, "O_NOATIME", 0)
 _REOPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalFilesystem:
@@ -193,7 +194,7 @@ class LocalFilesystem:
                 descriptor = os.open(name, _READ | _NOATIME, dir_fd=parent)
             except PermissionError:  # only the owner may spare the access time
                 descriptor = os.open(name, _READ, dir_fd=parent)
-        return _regular(descriptor, name, links=None)
+        return regular(descriptor, name, links=None)
 
     def read_whole(self, paths: Sequence[Path], most: int) -> dict[Path, Whole]:
         found: dict[Path, Whole] = {}
@@ -217,14 +218,17 @@ class LocalFilesystem:
         with self._parent(path) as (parent, name):
             temp = temp_name(name)
             if create:
-                return os.open(temp, _CREATE, 0o600, dir_fd=parent)
+                return os.open(temp, CREATE, 0o600, dir_fd=parent)
             try:
                 descriptor = os.open(temp, _REOPEN, dir_fd=parent)
             except OSError as error:
                 if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
                     raise NotRegularFile(f"{os.fsdecode(temp)} is not a plain file; remove it") from error
                 raise
-        return _regular(descriptor, temp, links=1)
+        return regular(descriptor, temp, links=1)
+
+    def write_temps(self, files: Sequence[NewTemp]) -> dict[Path, Stat]:
+        return {} if self.folds else write_temps(self._directory, files)
 
     @translated
     def remove_temp(self, path: Path) -> None:
@@ -380,20 +384,6 @@ def _stat_in(directory: int, name: bytes) -> Stat | None:
         return stat_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
     except FileNotFoundError:
         return None
-
-
-def _regular(descriptor: int, name: bytes, links: int | None) -> int:
-    """The descriptor, if it is of a regular file with `links` names; else closed and NotRegularFile."""
-    try:
-        opened = os.fstat(descriptor)
-        if not stat.S_ISREG(opened.st_mode):
-            raise NotRegularFile(f"{os.fsdecode(name)} is not a plain file, so it is not synced")
-        if links is not None and opened.st_nlink != links:
-            raise NotRegularFile(f"{os.fsdecode(name)} also has another name, so it is not written; remove it")
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _fsync(descriptor: int) -> None:

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from p2psync.index.xattrs import Xattrs
 from p2psync.planner.xattrs import Shown
 from p2psync.replica import linux
-from p2psync.replica.filesystem import MODE_MASK, Stat, Whole, not_durable, stat_of, translated
+from p2psync.replica.filesystem import MODE_MASK, NotRegularFile, Stat, Whole, not_durable, stat_of, translated
 from p2psync.replica.xattr_calls import read_set, write_set
 
-_HOLE_BLOCK = 16 * 1024
+HOLE_BLOCK = 16 * 1024
 """Runs of zeros shorter than this are written: more holes would cost more than the room they save."""
-_BLOCK = bytes(_HOLE_BLOCK)
+_BLOCK = bytes(HOLE_BLOCK)
 _ZEROS = bytes(1 << 20)
 
 
@@ -117,6 +117,20 @@ class LocalTempFile:
             raise not_durable(error) from error
 
 
+def regular(descriptor: int, name: bytes, links: int | None) -> int:
+    """The descriptor, if it is of a regular file with `links` names; else closed and NotRegularFile."""
+    try:
+        opened = os.fstat(descriptor)
+        if not stat.S_ISREG(opened.st_mode):
+            raise NotRegularFile(f"{os.fsdecode(name)} is not a plain file, so it is not synced")
+        if links is not None and opened.st_nlink != links:
+            raise NotRegularFile(f"{os.fsdecode(name)} also has another name, so it is not written; remove it")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def read_whole_in(directory: int, name: bytes, flags: int, most: int) -> Whole | None:
     """A regular file of at most `most` bytes that stays as it is meanwhile; None for whatever else is or happens there."""
     try:
@@ -172,14 +186,14 @@ def _runs(data: bytes, offset: int) -> Iterator[tuple[int, int, bool]]:
 
     Only whole blocks at multiples of their size become holes. Nearly every block is answered by its first byte.
     """
-    done, at = 0, -offset % _HOLE_BLOCK
-    while at + _HOLE_BLOCK <= len(data):
+    done, at = 0, -offset % HOLE_BLOCK
+    while at + HOLE_BLOCK <= len(data):
         if not data.startswith(_BLOCK, at):
-            at += _HOLE_BLOCK
+            at += HOLE_BLOCK
             continue
         hole = at
         while data.startswith(_BLOCK, at):
-            at += _HOLE_BLOCK
+            at += HOLE_BLOCK
         if hole > done:
             yield done, hole, False
         yield hole, at, True

@@ -115,12 +115,13 @@ class Retrieval:
                 waiting.setdefault(chunk, []).append(target)
                 pieces[chunk] = Piece(chunk, places[0][1], target.version.content.generation)
 
-        def take(chunk: ChunkId, plain: Plaintext) -> list[Assembly]:
-            for target in waiting.get(chunk, []):
-                with _noting(target), self._filesystem.open_temp(target.path, False) as temp:
-                    for offset, _ in target.missing[chunk]:
-                        temp.write(plain, offset)
-                    del target.missing[chunk]
+        def take(came: Sequence[tuple[ChunkId, Plaintext]]) -> list[Assembly]:
+            for chunk, plain in came:
+                for target in waiting.get(chunk, []):
+                    with _noting(target), self._filesystem.open_temp(target.path, False) as temp:
+                        for offset, _ in target.missing[chunk]:
+                            temp.write(plain, offset)
+                        del target.missing[chunk]
             return []
 
         await self._fetcher.fetch_chunks(list(pieces.values()), take)

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from p2psync.errors import IntegrityError, LinkLost, NotFound, PeerError
-from p2psync.ids import ChunkId, Ciphertext, Plaintext
+from p2psync.ids import ChunkId, Ciphertext
 from p2psync.planner.fetching import Segment, WantedFrame, plan_segments
 from p2psync.planner.sources import Piece
 from p2psync.replica.assembly import Assembly
 from p2psync.replica.context import Context, Fetched, pack_subject
+from p2psync.replica.intake import Intake, Take
 from p2psync.replica.materialiser import Materialiser
 from p2psync.sealed.keys import pack_key
 from p2psync.vault.pack import FrameSealer
@@ -24,7 +25,6 @@ _IN_FLIGHT = 4
 """Requests at once: 4 × SEGMENT_MAX bounds the memory, and hides the round trip."""
 _PATIENCE_FIRST, _PATIENCE_MOST = 1.0, 60.0
 
-Take = Callable[[ChunkId, Plaintext], list[Assembly]]
 Came = Callable[[list[ChunkId], list[Assembly]], Awaitable[None]]
 """Awaited with what an answer brought and the files it completed."""
 
@@ -107,20 +107,18 @@ class StoreFetching:
         if pack is None:
             return [], []
         generation = context.secrets.generations.get(pack.generation)
-        got: list[ChunkId] = []
-        done: list[Assembly] = []
+        intake = Intake(take)
         try:
             sealer = FrameSealer(context.folder, context.secrets.epoch(pack.epoch), pack.salt)
             if generation is None:
                 raise IntegrityError("it was cut under a generation this device does not know")
-            for frame in segment.frames:
-                start = frame.position - segment.position
-                sealed = memoryview(data)[start : start + frame.sealed_size]
-                chunk = ChunkId(frame.chunk)
-                plain = sealer.open(frame.index, chunk, sealed, frame.plain_size, generation)
-                done += take(chunk, plain)
-                got.append(chunk)
-                self._materialiser.opened.append((chunk, segment.pack, frame.index))
+            with intake:
+                for frame in segment.frames:
+                    start = frame.position - segment.position
+                    sealed = memoryview(data)[start : start + frame.sealed_size]
+                    chunk = ChunkId(frame.chunk)
+                    intake.add(chunk, sealer.open(frame.index, chunk, sealed, frame.plain_size, generation))
+                    self._materialiser.opened.append((chunk, segment.pack, frame.index))
         except IntegrityError as error:
             where = ", ".join(context.stores) or "its store"
             self._postpone(
@@ -129,7 +127,7 @@ class StoreFetching:
         else:
             if self._patience.pop(segment.pack, None) is not None:
                 context.trouble.pop(pack_subject(segment.pack), None)
-        return got, done
+        return intake.got, intake.done
 
     def _count(self, name: str, segment: Segment, got: Sequence[ChunkId]) -> None:
         fetched = self._context.fetched.setdefault(name, Fetched())

@@ -16,7 +16,8 @@ from p2psync.ids import ChunkId
 from p2psync.planner.sources import SLOW_SECONDS, Piece, Sharing
 from p2psync.replica.assembly import Assembly
 from p2psync.replica.context import Context, Fetched, Signal
-from p2psync.replica.store_fetching import StoreFetching, Take
+from p2psync.replica.intake import Intake, Take
+from p2psync.replica.store_fetching import StoreFetching
 from p2psync.session.peer_channel import PeerChannel
 from p2psync.vault.stream import open_stream
 from p2psync.wire.peer_bodies import WantedChunk, split_stream
@@ -29,7 +30,7 @@ Ready = Callable[[list[Assembly]], Awaitable[None]]
 
 class Transfer:
     def __init__(self, context: Context, stores: StoreFetching, sharing: Sharing, take: Take, ready: Ready) -> None:
-        """`take` keeps a verified chunk (in a worker); `ready` is awaited with files that became complete."""
+        """`take` keeps verified chunks (in a worker); `ready` is awaited with files that became complete."""
         self._context, self._stores, self._sharing = context, stores, sharing
         self._take, self._ready = take, ready
         self._moved = Signal()
@@ -107,19 +108,18 @@ class Transfer:
     ) -> tuple[set[ChunkId], list[Assembly], P2psyncError | None]:
         """Verify and keep every complete chunk of an answer, whole or cut; in a worker."""
         context = self._context
-        got: set[ChunkId] = set()
-        done: list[Assembly] = []
+        intake = Intake(self._take)
+        bad: P2psyncError | None = None
         generation = context.secrets.generations.get(number)
         try:
             stream = split_stream(b"".join(parts), len(wanted))
             if stream is not None and generation is not None:
-                with context.turn_over(len(wanted), sum(each.length for each in wanted)):
+                with context.turn_over(len(wanted), sum(each.length for each in wanted)), intake:
                     for chunk, plain in open_stream(context.folder, context.secrets, generation, wanted, stream):
-                        done += self._take(chunk, plain)
-                        got.add(chunk)
+                        intake.add(chunk, plain)
         except (IntegrityError, PeerError) as error:
-            return got, done, error
-        return got, done, None
+            bad = error
+        return set(intake.got), intake.done, bad
 
     def _count(self, name: str, asked: Sequence[Piece], got: set[ChunkId]) -> None:
         fetched = self._context.fetched.setdefault(name, Fetched())

@@ -56,9 +56,12 @@ class FrameSealer:
     def __init__(self, folder: FolderId, secret: EpochSecret, salt: bytes) -> None:
         self._folder, self._epoch = folder, secret.epoch
         self._sealer = Sealer(secret.secret, domains.KEY_PACK_FRAMES, salt)
+        self._aad_start = lp(domains.AAD_FRAME, folder, secret.epoch)
+        """What all frames have in common."""
 
     def _aad(self, chunk: ChunkId) -> bytes:
-        return lp(domains.AAD_FRAME, self._folder, self._epoch, chunk)
+        """lp(AAD_FRAME, folder, epoch, chunk)"""
+        return self._aad_start + len(chunk).to_bytes(4, "big") + chunk
 
     def seal(self, index: int, chunk: ChunkId, plain: Plaintext | memoryview) -> bytes:
         kind, payload = compress(plain)

@@ -36,6 +36,7 @@ def change(a: Device) -> None:
     (a.root / "moved").rename(a.root / "elsewhere")
     (a.root / "kind").unlink()
     a.write("kind/inside", b"inside")
+    a.write("kind/beside", b"beside")
     (a.root / "mode").chmod(0o755)
     (a.root / "link").unlink()
     (a.root / "link").symlink_to("new target")
@@ -45,7 +46,7 @@ def change(a: Device) -> None:
 async def test_a_crash_at_any_step_is_finished_at_the_next_start(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    step, crashed = 0, True
+    step, crashed, places = 0, True, set[str]()
     while crashed:
         directory = tmp_path / str(step)
         store = MemoryStore(clock=SystemClock())
@@ -58,7 +59,7 @@ async def test_a_crash_at_any_step_is_finished_at_the_next_start(
                 await converge(first, second, seconds=600)
             change(a)
             await converge(first, seconds=600)
-            crashed = await run_until_it_dies(b, store, step // 2, after=bool(step % 2))
+            crashed = await run_until_it_dies(b, store, step // 2, bool(step % 2), places)
             async with b.running(store, watcher=still_watcher) as second:
                 await converge(first, second, seconds=600)
         where = f"{'after' if step % 2 else 'before'} change {step // 2}"
@@ -69,6 +70,7 @@ async def test_a_crash_at_any_step_is_finished_at_the_next_start(
         assert displaced(b) - {MOVED} == DISPLACED, where
         step += 1
     assert step > 40
+    assert places >= {f"write_temps: {call}" for call in ("open", "write", "pwrite", "ftruncate", "fchmod", "utime")}
 
 
 DISPLACED = {b"old " * 10_000, b"to go", b"a file, later a directory", b"old target"}
@@ -93,8 +95,8 @@ def displaced(device: Device) -> set[bytes]:
     }
 
 
-async def run_until_it_dies(b: Device, store: MemoryStore, at: int, after: bool) -> bool:
-    """Run a device whose disk dies at change `at`; False when it finished before."""
+async def run_until_it_dies(b: Device, store: MemoryStore, at: int, after: bool, places: set[str]) -> bool:
+    """Run a device whose disk dies at change `at`, which is added to `places`; False when it finished before."""
     disks: list[CrashingFilesystem] = []
 
     def make(root: Path) -> CrashingFilesystem:
@@ -109,5 +111,6 @@ async def run_until_it_dies(b: Device, store: MemoryStore, at: int, after: bool)
     except BaseExceptionGroup as group:
         _, others = group.split(Killed)
         assert others is None
+        places.add(disks[0].last)
         return True
     return not disks[0].survived

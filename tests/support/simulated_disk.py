@@ -19,6 +19,7 @@ from p2psync.replica.filesystem import (
     MODE_MASK,
     SYNCFS_FROM,
     Kind,
+    NewTemp,
     NotRegularFile,
     Path,
     Stat,
@@ -283,6 +284,17 @@ class SimulatedDisk(SimulatedXattrs):
         if create:
             self._make_temp(path)
         yield self._open(temp_path(path))
+
+    def write_temps(self, files: Sequence[NewTemp]) -> dict[Path, Stat]:
+        """Step by step, so that power can fail between any two."""
+        found: dict[Path, Stat] = {}
+        for new in files:
+            with suppress(OSError, NotRegularFile), self.open_temp(new.path, True) as temp:
+                temp.write(new.data, 0)
+                self.before("set_meta", new.path)
+                temp.set_meta(new.mode, new.mtime_ns)
+                found[new.path] = temp.stat()
+        return found
 
     @translated
     def _make_temp(self, path: Path) -> None:
