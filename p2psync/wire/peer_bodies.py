@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from p2psync.errors import PeerError
 from p2psync.ids import ChunkId, Ciphertext, EpochId
@@ -55,8 +56,7 @@ def decode_entries(data: bytes | memoryview) -> list[Ciphertext]:
     return entries
 
 
-@dataclass(frozen=True, slots=True)
-class WantedChunk:
+class WantedChunk(NamedTuple):
     chunk: ChunkId
     length: int
 

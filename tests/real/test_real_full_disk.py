@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from p2psync.errors import StorageError
+from p2psync.replica.filesystem import NewTemp
+from p2psync.replica.local_filesystem import LocalFilesystem
 from tests.support.devices import tree_of
 from tests.support.folders import SharedFolder, shared_folder
 from tests.support.processes import wait_until
@@ -101,3 +104,26 @@ def test_a_home_that_is_full_stops_nothing_for_ever_and_loses_nothing(tmp_path: 
     filling.unlink()
     folder.sync()
     assert (folder.root("a") / "mine").read_bytes() == b"written while nothing could be noted"
+
+
+def test_small_files_that_do_not_fit_say_so_and_are_made_good_where_they_were_begun(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    made = stack.enter_context(small_disk(tmp_path / "disk", MIB // 4))
+    disk = stack.enter_context(LocalFilesystem(made.path))
+    files = [NewTemp((b"%d" % number,), os.urandom(6000), 0o644, number) for number in range(100)]
+    made.become("ro")
+    with pytest.raises(StorageError, match="disk is read-only"):
+        disk.write_temps(files)
+    made.become("rw")
+    with pytest.raises(StorageError, match="disk is full"):
+        disk.write_temps(files)
+    sizes = [stat.size if (stat := disk.temp_stat(each.path)) is not None else -1 for each in files]
+    assert sizes[0] == 6000 and any(-1 < size < 6000 for size in sizes) and sizes[-1] == -1
+    made.become("rw", f"size={4 * MIB}")
+    begun = [each for each, size in zip(files, sizes, strict=True) if size >= 0]
+    assert disk.write_temps(files).keys() == {each.path for each in files[len(begun) :]}
+    for each in begun:
+        with disk.open_temp(each.path, False) as temp:
+            temp.write(each.data, 0)
+            assert temp.read(0, 10_000) == each.data

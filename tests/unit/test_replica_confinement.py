@@ -12,7 +12,7 @@ import pytest
 
 from p2psync.replica import linux, local_filesystem
 from p2psync.replica.descent import LIST, open_by_components
-from p2psync.replica.filesystem import Filesystem, NotRegularFile, Path, temp_name
+from p2psync.replica.filesystem import Filesystem, NewTemp, NotRegularFile, Path, temp_name
 from p2psync.replica.local_filesystem import LocalFilesystem
 from tests.support.local_disk import FILE
 
@@ -73,6 +73,7 @@ def test_no_operation_goes_through_a_symlink(
     with pytest.raises((NotADirectoryError, FileNotFoundError)):
         operation(disk, path)
     assert disk.read_whole([path], 100) == {}
+    assert disk.write_temps([NewTemp((*path[:-1], b"new"), b"mine", 0o644, 1)]) == {}
     assert state(inner) == before
 
 
