@@ -146,8 +146,7 @@ class LocalFilesystem:
                 with self._directory(directory) as descriptor:
                     for path in inside:
                         check_path(path[-1:])
-                        with suppress(OSError):
-                            found[path] = _stat_in(descriptor, path[-1])
+                        _look_in(descriptor, path, found)
             except (FileNotFoundError, NotADirectoryError):
                 found |= dict.fromkeys(inside)
             except OSError:
@@ -379,11 +378,13 @@ class LocalFilesystem:
         return room.f_bavail * room.f_frsize
 
 
-def _stat_in(directory: int, name: bytes) -> Stat | None:
+def _look_in(directory: int, path: Path, found: dict[Path, Stat | None]) -> None:
     try:
-        return stat_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
+        found[path] = stat_of(os.stat(path[-1], dir_fd=directory, follow_symlinks=False))
     except FileNotFoundError:
-        return None
+        found[path] = None
+    except OSError:
+        return
 
 
 def _fsync(descriptor: int) -> None:
