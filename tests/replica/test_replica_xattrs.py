@@ -120,11 +120,15 @@ async def test_a_change_that_comes_before_the_first_look_does_not_take_what_only
         a.write("file", b"old content")
         (a.root / "d").mkdir()
         await converge(first, second)
-        put(b, "file", own=b"disk")
-        put(b, "d", own=b"disk")
-        second._context.shape.switch_xattrs(True)  # and no scan is asked for
-        a.write("file", b"new content from the other device")
-        put(a, "d", tag=b"new")
+        placed = second._context.catalog.placed
+        async with second._watching._looking:  # nobody looks before it has come
+            put(b, "file", own=b"disk")
+            put(b, "d", own=b"disk")
+            second._context.shape.switch_xattrs(True)
+            a.write("file", b"new content from the other device")
+            put(a, "d", tag=b"new")
+            await first.rescan()
+            await until(second, lambda _: (row := placed.get((b"d",))) is not None and bool(row.xattrs.agreed))
         await converge(first, second)
         assert shown(b, "d") == shown(a, "d") == {"own": b"disk", "tag": b"new"}
         assert a.tree() == b.tree() and a.tree().keys() == {"file", "d"}
