@@ -295,19 +295,21 @@ class Replica:
             await context.changed.wait(seen)
 
     async def _agrees(self) -> bool:
-        """Idle, asked every connected store and device for news, and still idle with all our heads there."""
-        for _ in range(2):
+        """Idle, asked every connected store and device for news, and still idle with all our heads there. UserError when what
+        is held is not let go by the news either."""
+        for asked in (False, True):
             judged = not self._applying.busy
             status = await self.status()
             if status.state == "error":
                 raise UserError(f"the folder is stopped: {status.error}")
-            if status.state == "held" and judged:
-                raise UserError(HELD)
-            known = [*status.stores.values(), *status.peers.values()]
-            if status.state != "idle" or not known or not all(known):
-                return False
             connected: list[StoreExchange | PeerExchange] = [*self._exchanges.values()]
             connected += [exchange for exchange in self._peers if exchange.active]
+            held = status.state == "held" and judged
+            if held and (asked or not connected):
+                raise UserError(HELD)
+            known = [*status.stores.values(), *status.peers.values()]
+            if not held and (status.state != "idle" or not known or not all(known)):
+                return False
             for exchange in connected:
                 try:
                     if not (exchange.heard and await exchange.asked()):
