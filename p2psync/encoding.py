@@ -20,6 +20,8 @@ _ITEMS_MAX = 1 << 16
 """Items of one array, and the largest there is: the records of an entry."""
 _ALL_ITEMS_MAX = 1 << 17
 """Items of all arrays together: hostile bytes become at most some MiB of objects before they are refused."""
+_UNCOUNTED = _ALL_ITEMS_MAX // 2
+"""So many bytes cannot hold more: an array takes a byte, and so does each of its items."""
 
 
 _BUFFER_BYTES = 4 * 1024
@@ -46,8 +48,8 @@ def decode(data: bytes | memoryview, max_size: int) -> Any:
         raise PeerError(f"message of {len(data)} bytes where at most {max_size} are allowed")
     try:
         value = msgpack.unpackb(
-            data, raw=False, use_list=False, list_hook=_Counter(), ext_hook=_refuse_extension, strict_map_key=True,
-            max_array_len=_ITEMS_MAX, max_map_len=0, max_ext_len=0,
+            data, raw=False, use_list=False, list_hook=_Counter() if len(data) > _UNCOUNTED else None,
+            ext_hook=_refuse_extension, strict_map_key=True, max_array_len=_ITEMS_MAX, max_map_len=0, max_ext_len=0,
         )  # fmt: skip
     except (ValueError, TypeError, RecursionError, MemoryError, msgpack.exceptions.UnpackException) as error:
         raise PeerError(f"not valid msgpack: {type(error).__name__}") from None
@@ -89,6 +91,8 @@ def _check(value: Any, depth: int) -> None:
     items = value if type(value) is tuple else (value,)
     if depth > _DEPTH_MAX or (depth == _DEPTH_MAX and items):
         raise PeerError("msgpack is nested too deeply")
+    if _PLAIN.issuperset(map(type, items)):
+        return
     for item in items:
         kind = type(item)
         if kind is tuple:

@@ -1,7 +1,7 @@
 """The catalog: all one device knows in clear about one folder, in one SQLite file.
 
 It owns the tables and their consistency; it neither touches the user's files nor talks to anyone. Its parts are
-`feeds`, `forks`, `attendance`, `versions`, `first_versions`, `needs`, `placed`, `totals`, `locations`, `intents`,
+`feeds`, `forks`, `attendance`, `versions`, `first_versions`, `wanted_tree`, `needs`, `placed`, `totals`, `locations`, `intents`,
 `history`, `kept`, `bases`, `brake`, `local_changes`, `rotten`, `snapshots` and `needed_chunks`; `transaction()` spans
 them all.
 """
@@ -30,6 +30,7 @@ from p2psync.catalog.rotten import RottenFiles
 from p2psync.catalog.snapshots import Snapshots
 from p2psync.catalog.totals import Totals
 from p2psync.catalog.versions import Versions
+from p2psync.catalog.wanted_tree import WantedTree
 from p2psync.errors import UserError
 from p2psync.ids import FeedId, FolderId, IdentityKey, short_device_id
 from p2psync.index.membership import Membership
@@ -49,6 +50,7 @@ class Catalog:
         self.placed = PlacedFiles(self._db, self.totals)
         self.versions = Versions(self._db, self.placed, self.totals, self._short_device)
         self.first_versions = FirstVersions(self.versions, self.placed)
+        self.wanted_tree = WantedTree(self._db)
         self.needs = Needs(self._db)
         self.snapshots = Snapshots(self._db)
         self.needed_chunks = NeededChunks(self._db)

@@ -6,7 +6,7 @@ The tables `version` and `beyond`. What a frontier is and how it grows is `index
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from p2psync.catalog.rows import columns, path_of
 from p2psync.ids import FeedId
@@ -69,11 +69,17 @@ class Frontiers:
 
     def add(self, added: Sequence[tuple[Version, bytes]]) -> dict[Path, Frontier]:
         """Take versions in, with their records, one after another; returns the frontiers of their paths after that."""
-        held = self._held(list(dict.fromkeys(version.path for version, _ in added)))
+        paths = list(dict.fromkeys(version.path for version, _ in added))
+        held, once = self._held(paths), len(paths) == len(added)
         fresh: dict[tuple[Path, Dot], bytes] = {}
         gone: list[tuple[Path, Dot]] = []
+        first: list[tuple[object, ...]] = []
         for version, data in added:
             old = held.get(version.path, _NONE)
+            if once and old is _NONE:
+                held[version.path] = Frontier((version,))
+                first.append(_row(version.path, version.dot, data))
+                continue
             new = held[version.path] = old.add(version)
             for each in old.versions:
                 if each not in new.versions and fresh.pop((each.path, each.dot), None) is None:
@@ -83,6 +89,7 @@ class Frontiers:
             if new.beyond != old.beyond:
                 self._set_beyond(columns(version.path), new.beyond)
         self._change(gone, fresh)
+        self.begin(first)
         return held
 
     def begin(self, rows: Sequence[tuple[object, ...]]) -> None:
@@ -104,10 +111,7 @@ class Frontiers:
                 "DELETE FROM version WHERE dir = ? AND name = ? AND feed = ? AND seq = ?",
                 [(*columns(path), dot.feed, dot.seq) for path, dot in gone],
             )
-        self._insert((path, dot, data) for (path, dot), data in fresh.items())
-
-    def _insert(self, fresh: Iterable[tuple[Path, Dot, bytes]]) -> None:
-        self._db.insert(_INSERT, [(*columns(path), dot.feed, dot.seq, dot.index, data) for path, dot, data in fresh])
+        self.begin([_row(path, dot, data) for (path, dot), data in fresh.items()])
 
     def _held(self, paths: Sequence[Path]) -> dict[Path, Frontier]:
         """The frontiers of many paths, of those that have one."""
@@ -120,15 +124,21 @@ class Frontiers:
         ):
             version = recall_version(data, Dot(FeedId(feed), seq, index))
             versions.setdefault(path_of(directory, name), []).append(version)
-        beyond: dict[Path, Vector] = {}
-        for directory, name, feed, seq in self._db.look_up(
-            "SELECT dir, name, feed, seq FROM {asked} CROSS JOIN beyond ON dir = column1 AND name = column2", places
-        ):
-            beyond.setdefault(path_of(directory, name), {})[FeedId(feed)] = seq
+        beyond = self._beyond(places)
         return {
             path: Frontier(tuple(versions.get(path, ())), beyond.get(path, {}))
             for path in versions.keys() | beyond.keys()
         }
+
+    def _beyond(self, places: Sequence[tuple[bytes, bytes]]) -> dict[Path, Vector]:
+        found: dict[Path, Vector] = {}
+        if self._db.scalar("SELECT 1 FROM beyond LIMIT 1") is None:  # as long as nobody publishes odd vectors
+            return found
+        for directory, name, feed, seq in self._db.look_up(
+            "SELECT dir, name, feed, seq FROM {asked} CROSS JOIN beyond ON dir = column1 AND name = column2", places
+        ):
+            found.setdefault(path_of(directory, name), {})[FeedId(feed)] = seq
+        return found
 
     def _set_beyond(self, place: tuple[bytes, bytes], beyond: Vector) -> None:
         self._db.execute("DELETE FROM beyond WHERE dir = ? AND name = ?", place)
@@ -136,6 +146,10 @@ class Frontiers:
             "INSERT INTO beyond (dir, name, feed, seq) VALUES (?, ?, ?, ?)",
             [(*place, feed, seq) for feed, seq in beyond.items()],
         )
+
+
+def _row(path: Path, dot: Dot, data: bytes) -> tuple[object, ...]:
+    return (*columns(path), dot.feed, dot.seq, dot.index, data)
 
 
 _NONE = Frontier()

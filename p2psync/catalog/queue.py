@@ -9,15 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from p2psync.catalog.rows import prefix
+from p2psync.ids import ChunkId, FeedId
 from p2psync.store.sqlite import Database
 
 _SET = (
-    "INSERT INTO need (id, dir, name, live, size, chunk, prefix, takes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO need (id, dir, name, live, size, chunk, prefix, takes) VALUES {rows}"
     " ON CONFLICT (dir, name) DO UPDATE SET live = excluded.live, size = excluded.size,"
     " chunk = excluded.chunk, prefix = excluded.prefix, takes = excluded.takes"
 )
 _SET_ANEW = f"{_SET}, id = excluded.id"
 _DROP = "DELETE FROM need WHERE dir = ? AND name = ?"
+
+
+def need_row(
+    place: tuple[bytes, bytes], live: bool, size: int, chunk: ChunkId | None, takes: FeedId | None
+) -> tuple[object, ...]:
+    """What stands in the queue for a path, without its number. `chunk` is the first of its content, `takes` the feed whose
+    version would take content away that stands here."""
+    return (*place, live, size, chunk, None if chunk is None else prefix(chunk), takes)
 
 
 class Queue:
@@ -33,7 +43,7 @@ class Queue:
         with self._db.reading():  # whoever else gives numbers waits
             last = max(self._last, int(self._db.scalar("SELECT coalesce(max(id), 0) FROM need")))
             self._last = last + len(rows)
-            self._db.executemany(_SET_ANEW if anew else _SET, [(last + at, *row) for at, row in enumerate(rows, 1)])
+            self._db.insert(_SET_ANEW if anew else _SET, [(last + at, *row) for at, row in enumerate(rows, 1)])
 
     def drop(self, places: Sequence[tuple[bytes, bytes]]) -> None:
         """Take paths, given by their columns, off the queue, if they are in it."""

@@ -6,18 +6,18 @@ conflict copies included, and keeps the `need` queue true. Decisions are `index/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from p2psync.catalog.frontiers import Frontiers
 from p2psync.catalog.placed import PlacedFiles
-from p2psync.catalog.queue import Queue
-from p2psync.catalog.rows import Placed, columns, decode_vector, encode_vector, path_of, prefix
-from p2psync.catalog.totals import Totals
+from p2psync.catalog.queue import Queue, need_row
+from p2psync.catalog.rows import Placed, columns, decode_vector, encode_vector, path_of
+from p2psync.catalog.totals import Place, Totals
 from p2psync.errors import BugError
 from p2psync.ids import ChunkId, FeedId
-from p2psync.index.merge import DerivedCopy, Outcome, decide, derive_copies
+from p2psync.index.merge import DerivedCopy, decide, derive_copies
 from p2psync.index.paths import Path
 from p2psync.index.versions import Dot, Kind, Vector, Version
 from p2psync.planner.xattrs import Look
@@ -25,8 +25,15 @@ from p2psync.store.sqlite import Database
 
 _UNWRITTEN: Mapping[Path, Placed] = {}
 _WANTED = "dir, name, feed, seq, idx, kind, size, vector, source_dir, source_name, chunk"
+_KNOWN = (
+    "SELECT column1, column2 FROM {asked}"
+    " WHERE EXISTS (SELECT 1 FROM wanted WHERE dir = column1 AND name = column2)"
+    " OR EXISTS (SELECT 1 FROM placed WHERE dir = column1 AND name = column2)"
+)
 Row = tuple[object, ...]
 """The columns of a table, in order."""
+_Winner = tuple[Path, Version, Vector]
+"""What takes a path, with the vector that covers all of its state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +150,7 @@ class Versions:
         `version` and of `wanted`, and how many bytes are wanted with them."""
         self.taken_in += 1
         self._frontiers.begin(frontier)
-        self._db.insert(f"INSERT INTO wanted ({_WANTED}) VALUES {{rows}}", wanted)
-        self._totals.add_wanted([(Kind.FILE, size, False)])
+        self._begin_wanted(wanted, size)
 
     def refresh(self, frontiers: Mapping[Path, Sequence[Version]], written: Mapping[Path, Placed] = _UNWRITTEN) -> None:
         """Recompute what should stand at these paths, and the conflict copies they bring or displace. `written` are those
@@ -153,33 +159,38 @@ class Versions:
         First every published winner takes its path, then the copies get names that are free: so the order of paths
         and of arrival does not matter.
         """
-        outcomes: dict[Path, Outcome | None] = {}
-        winners: list[tuple[Path, Version, Vector]] = []
+        losers: dict[Path, Sequence[Version] | None] = {}
+        winners: list[_Winner] = []
         copies = self.has_copies()
         for path, frontier in frontiers.items():
             if frontier:
                 before = self.wanted(path) if copies else None
                 if before is not None and before.source is not None:
-                    outcomes.setdefault(before.source)
-                outcome = outcomes[path] = decide(frontier)
-                winners.append((path, outcome.winner, outcome.vector))
+                    losers.setdefault(before.source)
+                if len(frontier) == 1:
+                    winners.append((path, frontier[0], frontier[0].vector))
+                    losers[path] = ()
+                else:
+                    outcome = decide(frontier)
+                    winners.append((path, outcome.winner, outcome.vector))
+                    losers[path] = outcome.losers
         self._set_winners(winners, written)
         for path in self._settled_at:
-            outcomes.setdefault(path)
+            losers.setdefault(path)
         self._settled_at = set()
-        for path, known in outcomes.items():
+        for path, known in losers.items():
             if known is not None:
-                if copies or known.losers:
+                if copies or known:
                     self._refresh_copies(path, known)
             elif found := self.frontier(path):
-                self._refresh_copies(path, decide(found))
+                self._refresh_copies(path, decide(found).losers)
 
     def drop(self, gone: Sequence[tuple[Path, Dot]]) -> None:
         """Take versions out of frontiers that nothing takes the place of; where none is left nothing is wanted any more."""
         frontiers = self._frontiers.drop(gone)
         for path in (path for path, versions in frontiers.items() if not versions):
             place = columns(path)
-            self._refresh_copies(path, None)
+            self._refresh_copies(path, ())
             self._db.execute("DELETE FROM settled WHERE dir = ? AND name = ?", place)
             held = self.wanted(path)
             if held is not None and held.source is None:
@@ -190,21 +201,21 @@ class Versions:
             self.check_need(path)
         self.refresh({path: versions for path, versions in frontiers.items() if versions})
 
-    def _refresh_copies(self, path: Path, outcome: Outcome | None) -> None:
+    def _refresh_copies(self, path: Path, losers: Sequence[Version]) -> None:
         place = columns(path)
         held = {
             path_of(*row)
             for row in self._db.query("SELECT dir, name FROM wanted WHERE source_dir = ? AND source_name = ?", place)
         }
         copies: list[DerivedCopy] = []
-        if outcome is not None and outcome.losers:
+        if losers:
             settled = {
                 (feed, seq)
                 for feed, seq in self._db.query("SELECT feed, seq FROM settled WHERE dir = ? AND name = ?", place)
             }
-            dots = {v.dot for v in outcome.losers if (v.dot.feed, v.dot.seq) in settled}
+            dots = {v.dot for v in losers if (v.dot.feed, v.dot.seq) in settled}
             copies = derive_copies(
-                outcome.losers, lambda v: self._short_device(v.dot.feed), lambda p: self._taken(p, path), dots
+                losers, lambda v: self._short_device(v.dot.feed), lambda p: self._taken(p, path), dots
             )
         for stale in held - {copy.path for copy in copies}:
             self._remove_wanted(columns(stale))
@@ -216,12 +227,49 @@ class Versions:
         held = self.wanted(path)
         return held is not None and held.source != source
 
-    def _set_winners(self, winners: Sequence[tuple[Path, Version, Vector]], written: Mapping[Path, Placed]) -> None:
-        """The published version that takes each of these paths, with the vector that covers all of its state."""
-        wanted = [_wanted_of(path, version, vector, None) for path, version, vector in winners]
-        self._write_wanted(wanted)
-        placed = {**self._placed.get_all([each.path for each in wanted if each.path not in written]), **written}
-        self.note_needs([(each.path, each, placed.get(each.path)) for each in wanted], anew=True)
+    def _set_winners(self, winners: Sequence[_Winner], written: Mapping[Path, Placed]) -> None:
+        """The published version that takes each of these paths, with the vector that covers all of its state. All go to
+        the end of the queue in their order."""
+        places = [columns(winner[0]) for winner in winners]
+        known = set(self._db.look_up(_KNOWN, places))
+        wanted = {
+            winner[0]: _wanted_of(*winner, None)
+            for winner, place in zip(winners, places, strict=True)
+            if place in known
+        }
+        self._write_wanted(list(wanted.values()))
+        placed = {**self._placed.get_all([path for path in wanted if path not in written]), **written}
+        first: list[Row] = []
+        needs: list[tuple[Place, Row | None]] = []
+        size = 0
+        for (path, version, vector), place in zip(winners, places, strict=True):
+            if place in known:
+                needs.append((place, self._need_row(path, wanted[path], placed.get(path))))
+                continue
+            dot, chunk = version.dot, _first_chunk(version)
+            first.append(
+                (
+                    *place,
+                    dot.feed,
+                    dot.seq,
+                    dot.index,
+                    version.kind,
+                    version.size,
+                    encode_vector(vector),
+                    None,
+                    None,
+                    chunk,
+                )
+            )
+            size += version.size
+            needed = version.live and not self.left_alone(path, None, None)
+            needs.append((place, need_row(place, True, version.size, chunk, None) if needed else None))
+        self._begin_wanted(first, size)
+        self._queue_up(needs, anew=True)
+
+    def _begin_wanted(self, rows: Sequence[Row], size: int) -> None:
+        self._db.insert(f"INSERT INTO wanted ({_WANTED}) VALUES {{rows}}", rows)
+        self._totals.add_wanted([(Kind.FILE, size, False)])
 
     def _set_copy(self, path: Path, version: Version, source: Path) -> None:
         wanted = _wanted_of(path, version, version.vector, source)
@@ -276,18 +324,15 @@ class Versions:
 
     def note_needs(self, states: Iterable[tuple[Path, Wanted | None, Placed | None]], *, anew: bool = False) -> None:
         """`note_need` for many paths, each once. With `anew`, for what was just taken in, see `Queue`."""
-        queued: list[tuple[object, ...]] = []
-        done: list[tuple[bytes, bytes]] = []
-        for path, wanted, placed in states:
-            row = self._need_row(path, wanted, placed)
-            if row is not None:
-                queued.append(row)
-            else:
-                done.append(columns(path))
-        self._queue.set(queued, anew=anew)
-        self._queue.drop(done)
+        rows = [(columns(path), self._need_row(path, wanted, placed)) for path, wanted, placed in states]
+        self._queue_up(rows, anew=anew)
 
-    def _need_row(self, path: Path, wanted: Wanted | None, placed: Placed | None) -> tuple[object, ...] | None:
+    def _queue_up(self, rows: Sequence[tuple[Place, Row | None]], *, anew: bool) -> None:
+        """Queue these places, and take those off the queue that have no row."""
+        self._queue.set([row for _, row in rows if row is not None], anew=anew)
+        self._queue.drop([place for place, row in rows if row is None])
+
+    def _need_row(self, path: Path, wanted: Wanted | None, placed: Placed | None) -> Row | None:
         """What stands in the queue for a path; None: nothing."""
         live = wanted is not None and wanted.kind is not Kind.DELETED
         if wanted is None and placed is not None and placed.live and self.is_undecided(placed.dot):
@@ -301,42 +346,8 @@ class Versions:
         if not needed or self.left_alone(path, wanted, placed):
             return None
         chunk = wanted.chunk if wanted is not None else None
-        return (
-            *columns(path), live, wanted.size if wanted is not None and live else 0,
-            chunk, None if chunk is None else prefix(chunk), _taker(wanted, placed),
-        )  # fmt: skip
-
-    def paths(self) -> Iterator[Path]:
-        """Every path something was ever wanted at or is queued for, in batches, so that rows may be written meanwhile."""
-        for table in ("wanted", "need"):
-            last: tuple[bytes, bytes] = (b"", b"")
-            while batch := self._db.query(
-                f"SELECT dir, name FROM {table} WHERE (dir, name) > (?, ?) ORDER BY dir, name LIMIT 1000", last
-            ):
-                last = batch[-1]
-                yield from (path_of(directory, name) for directory, name in batch)
-
-    def kept(self) -> list[Path]:
-        """What stands on this disk although its deletion is wanted and nobody is to carry that out."""
-        return [path_of(directory, name) for directory, name in self._db.query(f"SELECT dir, name {self._KEPT}")]
-
-    def kept_files(self) -> int:
-        return int(self._db.scalar(f"SELECT count(*) {self._KEPT} AND placed.kind = 0"))
-
-    _KEPT = (
-        "FROM placed JOIN wanted USING (dir, name) WHERE wanted.kind = 3 AND placed.kind <> 3"
-        " AND NOT EXISTS (SELECT 1 FROM need WHERE need.dir = placed.dir AND need.name = placed.name)"
-    )
-
-    def live_below(self, path: Path) -> bool:
-        """Whether a published version is wanted alive anywhere below this path."""
-        top = b"/".join(path)
-        return bool(
-            self._db.scalar(
-                "SELECT 1 FROM wanted WHERE kind <> 3 AND source_dir IS NULL AND (dir = ? OR (dir > ? AND dir < ?)) LIMIT 1",
-                (top, top + b"/", top + b"0"),
-            )
-        )
+        size = wanted.size if wanted is not None and live else 0
+        return need_row(columns(path), live, size, chunk, _taker(wanted, placed))
 
     def copies_placed(self, path: Path) -> bool:
         """Whether every derived conflict copy of this path's losers stands on the disk."""
@@ -357,8 +368,11 @@ _SET_WANTED = (
 
 
 def _wanted_of(path: Path, version: Version, vector: Vector, source: Path | None) -> Wanted:
-    chunk = ChunkId(version.content.chunks[:32]) if version.content.chunks else None
-    return Wanted(path, version.dot, version.kind, version.size, vector, source, chunk)
+    return Wanted(path, version.dot, version.kind, version.size, vector, source, _first_chunk(version))
+
+
+def _first_chunk(version: Version) -> ChunkId | None:
+    return ChunkId(version.content.chunks[:32]) if version.content.chunks else None
 
 
 def _wanted_row(wanted: Wanted) -> tuple[object, ...]:

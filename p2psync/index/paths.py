@@ -53,6 +53,8 @@ def is_temp(name: bytes) -> bool:
 
 def is_internal(name: bytes) -> bool:
     """Names the product keeps for itself (in any case or Unicode fold) or leaves to Syncthing."""
+    if name.isascii() and not name.startswith((b".", b"~")):
+        return False  # most names are so, and a tree has thousands; all that is kept begins with one of the two
     return _plainest(name) == MARKER or is_temp(name) or name in _FOREIGN
 
 

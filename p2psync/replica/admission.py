@@ -75,10 +75,7 @@ def admit(context: Context, entries: Sequence[Entry], *, replayed: bool = False)
         for entry in entries:
             try:
                 with context.catalog.transaction():
-                    _admit_one(context, entry, touched, result)
-                if len(touched) > _TOUCHED_MAX:
-                    context.catalog.versions.refresh(touched)
-                    touched = {}
+                    staged = _admit_one(context, entry, result)
             except _GapFound:
                 break
             except _Waits as wait:
@@ -94,6 +91,11 @@ def admit(context: Context, entries: Sequence[Entry], *, replayed: bool = False)
             except P2psyncError as error:
                 failure = error
                 break
+            if staged is not None:  # what fails from here on takes the whole batch back
+                touched |= staged.finish()
+            if len(touched) > _TOUCHED_MAX:
+                context.catalog.versions.refresh(touched)
+                touched = {}
         context.catalog.versions.refresh(touched)
         settle_snapshots(context)
         if result.entries and not replayed:
@@ -118,14 +120,15 @@ class _Waits(P2psyncError):
         self.early = early
 
 
-def _admit_one(context: Context, entry: Entry, touched: dict[Path, Sequence[Version]], result: Admitted) -> None:
+def _admit_one(context: Context, entry: Entry, result: Admitted) -> Staged | None:
+    """Judge an entry, and keep it; its versions are still to be written down (None: there are none, it was known)."""
     state = context.catalog.feeds.state(entry.feed)
     cut = context.catalog.forks.cut(entry.feed)
     if cut is not None and entry.seq >= cut:
         raise _Waits(f"its author wrote two different entries {cut}; what it says from there on does not count")
     if entry.seq <= state.seq:
         _check_known(context, entry)
-        return
+        return None
     follows = entry.seq == state.seq + 1
     if follows:
         check_follows(entry, state.seq, state.hash)
@@ -143,10 +146,10 @@ def _admit_one(context: Context, entry: Entry, touched: dict[Path, Sequence[Vers
         _apply(context, state, staged)
     except (NotYetKnown, UnknownRecord) as error:
         raise _Waits(str(error), staged.early) from None
-    touched |= staged.finish()
     result.membership |= staged.membership_changed
     result.forks += staged.forks
     result.entries += 1
+    return staged
 
 
 def _check_known(context: Context, entry: Entry) -> None:
@@ -311,7 +314,11 @@ class Staged:
 
     def finish(self) -> dict[Path, tuple[Version, ...]]:
         """All records were taken, and the entry is kept: write the versions down, all at once; returns the frontiers of
-        their paths."""
+        their paths.
+
+        Not in the inner transaction in which the entry was judged: for that SQLite copies every page first. So whoever
+        calls this takes the entry back too when it fails.
+        """
         catalog = self._context.catalog
         for author, data in self.early:
             catalog.feeds.add_membership(author, data)

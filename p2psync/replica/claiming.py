@@ -30,7 +30,7 @@ def claim_directories(context: Context, paths: Collection[Path]) -> int:
             wanted = context.catalog.versions.wanted(path)
             if wanted is None or wanted.kind not in (Kind.FILE, Kind.SYMLINK) or wanted.source is not None:
                 continue
-            if context.catalog.versions.live_below(path):
+            if context.catalog.wanted_tree.live_below(path):
                 writer.begin_unit(2 * (CHUNK_LIST_INLINE * CHUNK_ROW + _FIELDS + 2 * sum(map(len, path))))
                 writer.claim_directory(path)
                 claimed += 1

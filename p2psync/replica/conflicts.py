@@ -228,7 +228,7 @@ class Conflicts:
         same = kept is None and not isinstance(how, Merged)
         if chosen is None or (same and not any(copy.derived for copy in copies)):
             return
-        if not same and versions.live_below(of):
+        if not same and self._context.catalog.wanted_tree.live_below(of):
             raise UserError(f"{show(of)} is a directory with something in it: use --keep both, or rename the copy")
         losers, settled = versions.losers(of), [copy.version.dot for copy in copies]
         writer.begin_unit(RECORD_ROOM * (2 + len(losers)))

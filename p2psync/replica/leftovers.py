@@ -57,4 +57,4 @@ def clear_deletable(shape: Shape, filesystem: Filesystem, directory: Path) -> bo
 def waits_for_what_is_below(catalog: Catalog, shape: Shape, directory: Path) -> bool:
     """Whether something placed below goes first, after which its deletion is tried again: not what stays wanted there."""
     below = catalog.placed.below(directory)
-    return not catalog.versions.live_below(directory) and any(not shape.ignores(row.path, row.kind) for row in below)
+    return not catalog.wanted_tree.live_below(directory) and any(not shape.ignores(row.path, row.kind) for row in below)

@@ -60,7 +60,7 @@ class Reshaping:
         return ShapeFigures(
             type=kind, differing=0 if kind.writes else needs,
             local_changes=0 if context.publishes else context.catalog.local_changes.count(),
-            kept=context.catalog.versions.kept_files() if kind is FolderType.ARCHIVE else 0,
+            kept=context.catalog.wanted_tree.kept_files() if kind is FolderType.ARCHIVE else 0,
             ignore_patterns=context.shape.rules, xattrs=context.shape.xattrs,
         )  # fmt: skip
 
@@ -74,7 +74,7 @@ class Reshaping:
             noted = catalog.local_changes.all()[:DIFFERENCES_MAX]
             found += [(show(each.path), f"{each.change.value} here") for each in noted]
         if self.type is FolderType.ARCHIVE:
-            found += [(show(path), "kept") for path in catalog.versions.kept()[:DIFFERENCES_MAX]]
+            found += [(show(path), "kept") for path in catalog.wanted_tree.kept()[:DIFFERENCES_MAX]]
         return sorted(found)
 
     async def change_type(self, folder: FolderType) -> None:

@@ -181,7 +181,7 @@ class Shape:
         with self._catalog.transaction():
             self._catalog.set(_KEY, "\n".join(rule.text for rule in fresh.rules).encode())
             self._forget_what_was_ignored(old)
-            for path in self._catalog.versions.paths():
+            for path in self._catalog.wanted_tree.paths():
                 self._catalog.versions.check_need(path)
 
     def _forget_what_was_ignored(self, old: Ignores) -> None:
@@ -207,9 +207,9 @@ class Shape:
             if folder.publishes:
                 self._catalog.local_changes.clear()
             if old is FolderType.ARCHIVE is not folder:
-                for path in self._catalog.versions.kept():
+                for path in self._catalog.wanted_tree.kept():
                     self._catalog.placed.forget(path)
-            for path in self._catalog.versions.paths():
+            for path in self._catalog.wanted_tree.paths():
                 self._catalog.versions.check_need(path)
 
     def switch_xattrs(self, on: bool) -> None:

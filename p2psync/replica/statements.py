@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from p2psync.errors import PeerError
 from p2psync.ids import Plaintext
@@ -20,8 +20,7 @@ from p2psync.sealed.entry import Entry, parse
 from p2psync.vault.entry import open_entry
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """One record. `dot` is where it first stood, `time_ms` its author's time then; `place` its number in the entry read;
     `values` are its fields, decoded."""
 

@@ -257,7 +257,11 @@ async def test_ignore_files_that_change_during_a_walk_count_before_anything_it_f
             await until(replica, idle)
             await replica.rescan()
             await until(replica, idle)
-        versions = replica._context.catalog.versions
-        wanted = {path: wanted.kind for path in versions.paths() if (wanted := versions.wanted(path)) is not None}
+        catalog = replica._context.catalog
+        wanted = {
+            path: wanted.kind
+            for path in catalog.wanted_tree.paths()
+            if (wanted := catalog.versions.wanted(path)) is not None
+        }
     assert not BusyFilesystem.just_before
     assert wanted == {(b".p2pignore",): Kind.FILE, (b"gone",): Kind.FILE}, "no secret, and nothing deleted"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from p2psync.encoding import decode, encode
@@ -16,6 +16,8 @@ from p2psync.index.paths import Path, fold_key, is_internal, join, refuse_reason
 from p2psync.index.records import (
     InlineChunk,
     PackLocations,
+    _read_version,
+    _usual,
     decode_inline,
     decode_pack,
     decode_version,
@@ -30,7 +32,7 @@ from p2psync.index.records import (
 )
 from p2psync.index.versions import Content, Dot, Kind, Origin, Vector, Version
 from p2psync.index.xattrs import is_synced, sorted_xattrs
-from p2psync.limits import CHUNK_MAX, INLINE_MAX, MTIME_MAX, SEQ_MAX, VECTOR_MAX, XATTRS_MAX
+from p2psync.limits import CHUNK_MAX, ENTRY_MAX, INLINE_MAX, MTIME_MAX, PACK_MAX, SEQ_MAX, VECTOR_MAX, XATTRS_MAX
 
 AUTHOR = FeedId(b"\x07" * 32)
 DOT = Dot(AUTHOR, 9, 2)
@@ -151,6 +153,33 @@ def test_names_that_differ_in_case_or_composition_only_have_one_fold_key() -> No
     assert len({fold_key(name.encode()) for name in names}) == 1
     assert fold_key(b"\xff") == b"\xff" and fold_key(b"a") != fold_key(b"b")
     assert not is_internal(b"\xff.p2psync")
+
+
+ODD_VALUES: list[Any] = [
+    None, True, -1, 0, 1, 2, 3, 9, 99, 100, 0o777, 0o1000, 65536, CHUNK_MAX, CHUNK_MAX + 1, PACK_MAX, PACK_MAX + 1, 1 << 53,
+    MTIME_MAX, -MTIME_MAX, b"", b"x", bytes(31), bytes(32), bytes(36), bytes(32) + b"\0\0\0\1", bytes(72), "a", (), (b"a",),
+    (b"a", b".."), (b"a", "a"), (b"d",) * 257, ((AUTHOR, 1),), ((AUTHOR, True),), ((AUTHOR, 9),), ((bytes(32), 9),),
+    ((AUTHOR, 9, 9),), ((AUTHOR, 9), (b"\xff" * 32, 1)), ((b"\1" * 32, 1), (AUTHOR, 9)), (0, 0, 0), (0, 0, True), (0, -1, 0),
+    (0, 0, PACK_MAX + 1), (0, 0), SMALL,
+]  # fmt: skip
+
+
+@given(
+    st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(ODD_VALUES), max_size=3), st.sampled_from([1, 9]),
+    st.lists(st.sampled_from(ODD_VALUES), max_size=1),
+)  # fmt: skip
+@example({"size": 0, "chunks": b"", "parameters": (0, 0, 0)}, 9, [])
+@example({"vector": ((AUTHOR, True),)}, 1, [])
+@example({"vector": ((AUTHOR, 1),)}, 1, [])
+def test_a_record_read_at_once_is_what_reading_it_field_by_field_gives(
+    changes: dict[str, Any], seq: int, behind: list[Any]
+) -> None:
+    data = encode((*decode(file_record(**changes), ENTRY_MAX), *behind))
+    values, dot = decode(data, ENTRY_MAX), Dot(AUTHOR, seq, 2)
+    found = _usual(data, values, dot)
+    assert found is None or found == _read_version(data, values, dot)
+    usual = not behind and changes.keys() <= {"mtime"} and seq == 9 and type(changes.get("mtime", 5)) is int
+    assert not usual or found is not None or abs(changes["mtime"]) > MTIME_MAX
 
 
 @pytest.mark.parametrize(
