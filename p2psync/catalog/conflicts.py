@@ -7,6 +7,7 @@ its origin.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2psync.catalog.rows import columns, path_of
@@ -40,6 +41,14 @@ class Conflicts:
             "SELECT DISTINCT source_dir, source_name FROM wanted WHERE source_dir IS NOT NULL LIMIT ?", (limit,)
         )
         return [path_of(*row) for row in rows]
+
+    def settled_among(self, paths: Sequence[Path]) -> set[Path]:
+        """Those of these paths of which a version has, or had, a name of its own elsewhere: renamed, copied, or a loser."""
+        rows = self._db.look_up(
+            "SELECT DISTINCT dir, name FROM {asked} CROSS JOIN settled ON dir = column1 AND name = column2",
+            [columns(path) for path in paths],
+        )
+        return {path_of(directory, name) for directory, name in rows}
 
     def all(self, limit: int = 1000) -> list[Copy]:
         """Every conflict copy of the folder, by what it is a copy of."""

@@ -85,6 +85,15 @@ class Versions:
         """Whether any derived conflict copy stands in this folder: mostly there is none, and much need not be asked."""
         return self._db.scalar("SELECT 1 FROM wanted WHERE source_dir IS NOT NULL LIMIT 1") is not None
 
+    def _with_copies(self, paths: Sequence[Path]) -> set[Path]:
+        """Those of these paths of which derived conflict copies stand."""
+        rows = self._db.look_up(
+            "SELECT DISTINCT source_dir, source_name FROM {asked}"
+            " CROSS JOIN wanted ON source_dir = column1 AND source_name = column2",
+            [columns(path) for path in paths],
+        )
+        return {path_of(*row) for row in rows}
+
     def losers(self, path: Path) -> list[Version]:
         """The versions of a path that stand as derived conflict copies beside it now."""
         rows = self._db.query(
@@ -93,14 +102,6 @@ class Versions:
         )
         found = (self.version(path, Dot(FeedId(feed), seq, index)) for feed, seq, index in rows)
         return [version for version in found if version is not None]
-
-    def settled_among(self, paths: Sequence[Path]) -> set[Path]:
-        """Those of these paths of which a version has, or had, a name of its own elsewhere: renamed, copied, or a loser."""
-        rows = self._db.look_up(
-            "SELECT DISTINCT dir, name FROM {asked} CROSS JOIN settled ON dir = column1 AND name = column2",
-            [columns(path) for path in paths],
-        )
-        return {path_of(directory, name) for directory, name in rows}
 
     def lost_with(self, path: Path, losers: Sequence[Version]) -> list[Version]:
         """These losers, those that have names of their own already, and every version of the same state as one of them.
@@ -161,10 +162,11 @@ class Versions:
         """
         losers: dict[Path, Sequence[Version] | None] = {}
         winners: list[_Winner] = []
-        copies = self.has_copies()
+        paths = list(frontiers) if self.has_copies() else []
+        held, sources = self.wanted_all(paths), self._with_copies(paths)
         for path, frontier in frontiers.items():
             if frontier:
-                before = self.wanted(path) if copies else None
+                before = held.get(path)
                 if before is not None and before.source is not None:
                     losers.setdefault(before.source)
                 if len(frontier) == 1:
@@ -180,7 +182,7 @@ class Versions:
         self._settled_at = set()
         for path, known in losers.items():
             if known is not None:
-                if copies or known:
+                if known or path in sources:
                     self._refresh_copies(path, known)
             elif found := self.frontier(path):
                 self._refresh_copies(path, decide(found).losers)
@@ -228,15 +230,11 @@ class Versions:
         return held is not None and held.source != source
 
     def _set_winners(self, winners: Sequence[_Winner], written: Mapping[Path, Placed]) -> None:
-        """The published version that takes each of these paths, with the vector that covers all of its state. All go to
-        the end of the queue in their order."""
+        """The published version that takes each of these paths; what is needed goes to the end of the queue in this order."""
         places = [columns(winner[0]) for winner in winners]
         known = set(self._db.look_up(_KNOWN, places))
-        wanted = {
-            winner[0]: _wanted_of(*winner, None)
-            for winner, place in zip(winners, places, strict=True)
-            if place in known
-        }
+        held = [winner for winner, place in zip(winners, places, strict=True) if place in known]
+        wanted = {winner[0]: _wanted_of(*winner, None) for winner in held}
         self._write_wanted(list(wanted.values()))
         placed = {**self._placed.get_all([path for path in wanted if path not in written]), **written}
         first: list[Row] = []
@@ -247,20 +245,9 @@ class Versions:
                 needs.append((place, self._need_row(path, wanted[path], placed.get(path))))
                 continue
             dot, chunk = version.dot, _first_chunk(version)
-            first.append(
-                (
-                    *place,
-                    dot.feed,
-                    dot.seq,
-                    dot.index,
-                    version.kind,
-                    version.size,
-                    encode_vector(vector),
-                    None,
-                    None,
-                    chunk,
-                )
-            )
+            first.append((
+                *place, dot.feed, dot.seq, dot.index, version.kind, version.size, encode_vector(vector), None, None, chunk,
+            ))  # fmt: skip
             size += version.size
             needed = version.live and not self.left_alone(path, None, None)
             needs.append((place, need_row(place, True, version.size, chunk, None) if needed else None))

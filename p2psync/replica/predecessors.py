@@ -22,7 +22,7 @@ class Predecessors:
         self._ahead = set(paths)
         self._own = self._versions.all_of_feed(paths, self._own_feed)
         copies = bool(paths) and self._versions.has_copies()
-        self._without_copies = set() if copies else self._ahead - self._versions.settled_among(paths)
+        self._without_copies = set() if copies else self._ahead - context.catalog.conflicts.settled_among(paths)
 
     def own(self, path: Path) -> Version | None:
         """This device's version in the frontier."""

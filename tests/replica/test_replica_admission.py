@@ -11,7 +11,7 @@ from p2psync.catalog.catalog import Catalog
 from p2psync.catalog.keystore import credentials_of
 from p2psync.crypto.signing import SigningKey
 from p2psync.encoding import encode
-from p2psync.errors import IntegrityError, PeerError
+from p2psync.errors import IntegrityError, PeerError, StorageError
 from p2psync.ids import ZERO_HASH, EntryHash, FeedId, RecordHash
 from p2psync.index.body import Body, FeedHead, encode_body
 from p2psync.index.membership import Newcomer, Role, encode_add, encode_bind, sign_newcomer
@@ -245,3 +245,30 @@ def test_what_a_version_covered_stays_covered_after_that_one_is_gone(context: Co
     for entry in (b, a, c):
         assert admit(context, [entry]).entries == 1
     assert [version.dot.feed for version in context.catalog.versions.frontier((b"d",))] == [one.feed]
+
+
+@pytest.mark.parametrize("step", ["note", "apply", "refresh"])
+def test_an_entry_whose_versions_could_not_be_written_is_not_kept_either(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    writer = member(context, tmp_path, Role.WRITER)
+    entries = [writer.write(writer.directory(name)) for name in (b"d", b"e")]
+    owner = context.catalog.history if step == "note" else context.catalog.versions
+    calls: list[object] = []
+    real = getattr(owner, step)
+
+    def full(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == (1 if step == "refresh" else 2):
+            real(*arguments)
+            raise StorageError("the disk is full")
+        return real(*arguments)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(owner, step, full)
+        with pytest.raises(StorageError):
+            admit(context, entries)
+    assert calls and seq_of(context, writer) == 1
+    assert context.catalog.versions.wanted((b"d",)) is None and not context.catalog.versions.frontier((b"e",))
+    assert admit(context, entries).entries == 2
+    assert {need.path for need in context.catalog.needs.page(True, 0)} >= {(b"d",), (b"e",)}
