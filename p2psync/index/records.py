@@ -153,10 +153,9 @@ def version_of(data: bytes, values: Any, dot: Dot) -> Version:
 
 
 def _usual(data: bytes, values: Any, dot: Dot) -> Version | None:
-    """What most records are, a directory or a file of at most one chunk that nobody changed before, checked at once.
+    """What most records are, a directory or a file of at most one chunk that nobody but its author wrote, checked at once.
 
-    None for everything else: whether that is good, or what is wrong with it, is found out field by field, which takes
-    twice as long.
+    None for everything else: whether that is good, or what is wrong with it, is found out field by field.
     """
     if type(values) is not tuple or tuple(map(type, values)) not in _USUAL_TYPES:
         return None

@@ -79,11 +79,7 @@ def admit(context: Context, entries: Sequence[Entry], *, replayed: bool = False)
             except _GapFound:
                 break
             except _Waits as wait:
-                for admin, data in wait.early:
-                    context.catalog.feeds.add_membership(admin, data)
-                result.membership |= bool(wait.early)
-                context.catalog.feeds.hold(entry.feed, str(wait))
-                result.waiting = str(wait)
+                _hold(context, entry, wait, result)
                 break
             except ForkFound as fork:
                 result.forks.append(fork.proof)
@@ -118,6 +114,14 @@ class _Waits(P2psyncError):
     def __init__(self, reason: str, early: Sequence[tuple[IdentityKey, bytes]] = ()) -> None:
         super().__init__(reason)
         self.early = early
+
+
+def _hold(context: Context, entry: Entry, wait: _Waits, result: Admitted) -> None:
+    for admin, data in wait.early:
+        context.catalog.feeds.add_membership(admin, data)
+    result.membership |= bool(wait.early)
+    context.catalog.feeds.hold(entry.feed, str(wait))
+    result.waiting = str(wait)
 
 
 def _admit_one(context: Context, entry: Entry, result: Admitted) -> Staged | None:
