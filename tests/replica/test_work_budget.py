@@ -105,6 +105,7 @@ async def work(
                 "commits of the sender": of_a["COMMIT"],
                 "commits of the receiver": of_b["COMMIT"],
                 "files opened to be read": opened.files,
+                "directories opened": opened.directories,
                 "thread hops": a.workers.hops + b.workers.hops,
                 "turns of the loop": loop.turns,
                 "steps of tasks": loop.steps,
@@ -129,7 +130,7 @@ def check(found: dict[str, float], units: int, budget: dict[str, float]) -> None
 
 SMALL = {
     "statements of the sender": 3.0, "statements of the receiver": 5.4, "commits of the sender": 0.038,
-    "commits of the receiver": 0.06, "files opened to be read": 2.4, "thread hops": 0.53,
+    "commits of the receiver": 0.06, "files opened to be read": 2.4, "thread hops": 0.53, "directories opened": 1.6,
 }  # fmt: skip
 """Per file of 4 KiB. The first 128 are told before the others are read: more commits, and with them rounds of the receiver."""
 RENAMED = {"statements of the sender": 12.0, "statements of the receiver": 17.0, "files opened to be read": 0.25}
