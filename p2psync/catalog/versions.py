@@ -249,7 +249,7 @@ class Versions:
                 *place, dot.feed, dot.seq, dot.index, version.kind, version.size, encode_vector(vector), None, None, chunk,
             ))  # fmt: skip
             size += version.size
-            needed = version.live and not self.left_alone(path, None, None)
+            needed = version.live and not self.left_alone(path, None, None)  # nothing is placed: only the path counts
             needs.append((place, need_row(place, True, version.size, chunk, None) if needed else None))
         self._begin_wanted(first, size)
         self._queue_up(needs, anew=True)

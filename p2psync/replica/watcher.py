@@ -23,8 +23,7 @@ class Changes:
     `directories`: their entries, or entries' content or metadata, changed; look at each, not below.
     `names`: of some of those the only entries that changed, where these are few: a large one need not be looked at whole.
     `appeared`: directories that were created or moved in, and those below that are newly watched; look at each, and at
-    what is new below. Word of every change after the
-    watcher returned this is certain for them too.
+    what is new below. Word of every change after the watcher returned this is certain for them too.
     `overflow`: word was lost, or the root itself went away; check the root and rescan everything.
     """
 

@@ -55,9 +55,7 @@ class WatcherFactory(Protocol):
 class Watching:
     """The scanning side of one replica. `run` it in a nursery; FolderStopped comes out of it."""
 
-    def __init__(
-        self, context: Context, replica: bytes, watcher: WatcherFactory, places: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, context: Context, replica: bytes, watcher: WatcherFactory, places: Callable[[], bool]) -> None:
         """`places`: whether files are brought here just now."""
         self._context, self._replica, self._watcher, self._places = context, replica, watcher, places
         self._noticed = Gathered()
