@@ -30,7 +30,7 @@ from p2psync.replica.filesystem import (
     translated,
 )
 from p2psync.replica.keeping import VERSIONS
-from tests.support.simulated_nodes import CONTENT, META, NAMES, Change, Node, Nodes, SimulatedFile, overwrite
+from tests.support.simulated_nodes import CONTENT, META, NAMES, Change, Node, Nodes, SimulatedFile, overwrite, shown
 from tests.support.simulated_xattrs import SimulatedXattrs
 
 ROOT = 2
@@ -127,28 +127,13 @@ class SimulatedDisk(SimulatedXattrs):
 
     def tree(self) -> dict[str, tuple[str, bytes, int]]:
         """As `tests.support.devices.tree_of`."""
-        found: dict[str, tuple[str, bytes, int]] = {}
-        self._show((), ROOT, found)
-        return found
+        return dict(shown(self.nodes, (), ROOT))
 
     def kept(self) -> dict[str, bytes]:
         """The local versions, by the names their files have."""
         names = self.nodes[self._number(VERSIONS)].entries if self.stat(VERSIONS) is not None else {}
         nodes = {name.decode(): self.nodes[number] for name, number in names.items()}
         return {name: bytes(node.data) if node.kind is Kind.FILE else node.target for name, node in nodes.items()}
-
-    def _show(self, path: Path, number: int, found: dict[str, tuple[str, bytes, int]]) -> None:
-        for name, below in self.nodes[number].entries.items():
-            node, shown = self.nodes[below], os.fsdecode(b"/".join((*path, name)))
-            if shown == ".p2psync":
-                continue
-            if node.kind is Kind.DIRECTORY:
-                found[shown] = ("directory", b"", node.mode)
-                self._show((*path, name), below, found)
-            elif node.kind is Kind.SYMLINK:
-                found[shown] = ("symlink", node.target, 0)
-            else:
-                found[shown] = ("file", bytes(node.data), node.mode)
 
     # The way down.
 

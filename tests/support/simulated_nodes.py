@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -121,3 +122,19 @@ def overwrite(nodes: Nodes, number: int, data: bytes, now: int) -> None:
     if number in nodes:
         nodes[number].data = bytearray(data)
         nodes[number].mtime = nodes[number].ctime = now
+
+
+def shown(nodes: Nodes, path: Path, number: int) -> Iterator[tuple[str, tuple[str, bytes, int]]]:
+    """(name, (kind, content or target, permission bits)) of all below a directory, without our own directory."""
+    for name, below in nodes[number].entries.items():
+        node, full = nodes[below], (*path, name)
+        if full == (b".p2psync",):
+            continue
+        place = os.fsdecode(b"/".join(full))
+        if node.kind is Kind.DIRECTORY:
+            yield place, ("directory", b"", node.mode)
+            yield from shown(nodes, full, below)
+        elif node.kind is Kind.SYMLINK:
+            yield place, ("symlink", node.target, 0)
+        else:
+            yield place, ("file", bytes(node.data), node.mode)
