@@ -44,6 +44,8 @@ class Assembly:
     missing: set[int] = field(default_factory=set)
     inode: int | None = None
     """The temp it is put together in: if another file stands there later, what was written is gone."""
+    writing: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a part is written: the kernel lets one write to a file at a time, and spins while another waits."""
     spoiled: bool = False
     """The temp went away under our hands (its inode number may be given to the next one): the next batch starts over."""
 
@@ -193,7 +195,8 @@ class Assembler:
         with self._temp(assembly.plan.path) as (temp, created):
             if not self._same_temp(assembly, temp, created):
                 return False
-            temp.write(plain, assembly.chunks[index][1])
+            with assembly.writing:
+                temp.write(plain, assembly.chunks[index][1])
         with self._lock:
             assembly.missing.discard(index)
             complete = assembly.complete
@@ -216,13 +219,19 @@ class Assembler:
 
     @contextmanager
     def _temp(self, path: Path, *, new: bool = False) -> Iterator[tuple[TempFile, bool]]:
-        """The temp of a path, and whether it was made now (two workers may come at once); `new`: it probably is."""
+        """The temp of a path, and whether it was made now (two workers may come at once); `new`: it probably is.
+
+        FileNotFoundError: its directory is gone.
+        """
         for create in (new, not new, new):
             try:
                 with self._context.filesystem.open_temp(path, create) as temp:
                     yield temp, create
                     return
-            except (FileNotFoundError, FileExistsError):
+            except FileNotFoundError:
+                if create:
+                    raise
+            except FileExistsError:
                 continue
         raise StorageError(f"the temporary file of {show(path)} comes and goes; is another program cleaning up there?")
 

@@ -182,13 +182,14 @@ def test_small_files_are_complete_whatever_stands_in_the_way_of_some(context: Co
     files = {
         (b"d", b"one"): Plaintext(b"1"), (b"d", b"begun"): Plaintext(b"22"), (b"d", b"again"): Plaintext(b"1"),
         (b"file", b"f"): Plaintext(b"333"), (b"link", b"f"): Plaintext(b"4444"), (b"d", b"bin"): Plaintext(b"\0" * 5),
+        (b"gone", b"f"): Plaintext(b"666666"),
     }  # fmt: skip
     (root / "d" / os.fsdecode(temp_name(b"begun"))).write_bytes(b"of another version, and longer")
     plans = small_plans(context, files)
     assembler = Assembler(context, {})
     assert assembler.begin(plans) == []
     done = assembler.take(came(context, files))
-    refused = {(b"file", b"f"), (b"link", b"f")}
+    refused = {(b"file", b"f"), (b"link", b"f"), (b"gone", b"f")}
     assert {assembly.plan.path for assembly in done} == files.keys() - refused == files.keys() - context.refused.keys()
     for one in (assembly.plan for assembly in done):
         temp = context.filesystem.temp_stat(one.path)

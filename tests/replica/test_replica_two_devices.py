@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from p2psync.ids import ChunkId, Plaintext
+from p2psync.replica.assembly import Assembler, Assembly
+from p2psync.replica.context import Context
 from p2psync.replica.replica import Replica
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
@@ -234,3 +238,32 @@ async def test_what_stands_at_the_name_of_a_temp_stops_nothing_else(tmp_path: Pa
         a.write("other", b"comes all the same")
         await converge(first, second)
         assert (b.root / "other").exists() and not (b.root / "d" / ".p2psync.y.tmp").exists()
+
+
+async def test_a_directory_removed_under_a_transfer_stops_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's deletion counts for what stood there; what he has never seen comes."""
+    async with two_devices(tmp_path) as (a, b, first, second):
+        a.write("d/old", b"old")
+        await converge(first, second)
+        really_take, troubles = Assembler.take, list[str | None]()
+
+        def take(assembler: Assembler, came: Sequence[tuple[ChunkId, Plaintext]]) -> list[Assembly]:
+            if (b.root / "d" / "old").exists():
+                shutil.rmtree(b.root / "d")
+            return really_take(assembler, came)
+
+        monkeypatch.setattr(Assembler, "take", take)
+        monkeypatch.setattr(Context, "set_trouble", lambda _, subject, sentence: troubles.append(sentence))
+        a.write("d/new", b"new")
+        a.write("other", b"comes all the same")
+        await converge(first, second)
+        await converge(first, second)
+        assert a.tree() == b.tree()
+        assert {name: seen[1] for name, seen in a.tree().items()} == {
+            "d": b"",
+            "d/new": b"new",
+            "other": b"comes all the same",
+        }
+        assert not any(troubles)
