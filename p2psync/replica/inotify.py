@@ -336,7 +336,7 @@ class InotifyWatcher:
         if mask & (_LEAVES | flags.MOVED_TO):
             if child is not None:
                 self._tree.drop(child)
-            self._gathered.drop_below((*path, name))
+            self._gathered.appeared.discard((*path, name))  # those in it tell of themselves, or are looked at in vain
         # A change of permissions may have made a directory readable that could not be watched before.
         # One that is watched already was found by the listing of its parent, after it had come.
         if mask & flags.MOVED_TO or (mask & (flags.CREATE | flags.ATTRIB) and child is None):

@@ -76,12 +76,6 @@ class Gathered:
     def __bool__(self) -> bool:
         return bool(self.directories or self.appeared or self.overflow)
 
-    def drop_below(self, path: Path) -> None:
-        """Forget what was to be looked at inside a directory that went away."""
-        depth = len(path)
-        if self.appeared:
-            self.appeared = {other for other in self.appeared if other[:depth] != path}
-
     def take(self) -> Changes:
         """Hand out everything and begin anew."""
         changes = Changes(
