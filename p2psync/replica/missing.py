@@ -7,7 +7,7 @@ happen (not while the other half of a rename may still come) is `watching.py`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from p2psync.catalog.rows import Placed
 from p2psync.errors import P2psyncError
@@ -27,8 +27,9 @@ def pages(context: Context, where: Changes) -> Iterator[list[Placed]]:
     """What is missing in these directories, with everything below it. Nothing comes twice once it was published."""
     page: list[Placed] = []
     for directory in sorted(where.directories, key=len, reverse=True):
-        names = where.names.get(directory)
-        for gone in look(context, [directory], where.names).missing:
+        names, missing = where.names.get(directory), look(context, [directory], where.names).missing
+        _look_into_those_back(context, directory, (names or set()) - {gone.path[-1] for gone in missing})
+        for gone in missing:
             if names is not None and gone.path[-1] not in names:
                 continue  # it went missing since, and may be found under another name
             for row in _with_all_below(context, gone):
@@ -38,6 +39,12 @@ def pages(context: Context, where: Changes) -> Iterator[list[Placed]]:
                     page = []
     if page:
         yield page
+
+
+def _look_into_those_back(context: Context, directory: Path, names: Set[bytes]) -> None:
+    """A directory that stands again, made for something new in it, may still lack what went with it."""
+    held = context.catalog.placed.get_all([(*directory, name) for name in names])
+    context.dirty |= {path for path, row in held.items() if row.kind is Kind.DIRECTORY}
 
 
 def _with_all_below(context: Context, gone: Placed) -> Iterator[Placed]:

@@ -56,6 +56,8 @@ class Looked:
     below: list[Path] = field(default_factory=list)
     """Subdirectories; `appeared` are those of them that were not placed before."""
     appeared: list[Path] = field(default_factory=list)
+    above: list[Path] = field(default_factory=list)
+    """Where directories would be that are not there: these tell what became of them."""
 
 
 @dataclass(slots=True)
@@ -97,7 +99,7 @@ class _Seen:
     noted: dict[bytes, Noted]
 
 
-def _seen(context: Context, directory: Path, names: Set[bytes] | None) -> _Seen | None:
+def _seen(context: Context, directory: Path, found: Looked, names: Set[bytes] | None) -> _Seen | None:
     """None when it cannot be looked at, or nothing in it matters."""
     placed, shape = context.catalog.placed, context.shape
     flagged = bool(directory) and refuse_reason(directory) is not None  # a watcher may still name what is in it
@@ -110,7 +112,7 @@ def _seen(context: Context, directory: Path, names: Set[bytes] | None) -> _Seen 
     if entries is not None and names is not None:
         noted = {name: change for name, change in noted.items() if name in names}
         return _Seen(entries, placed.outlines(directory, names), placed.problem_paths(directory) & names, noted)
-    entries = _entries(context, directory)
+    entries = _entries(context, directory, found)
     if entries is None:
         return None
     return _Seen(entries, placed.in_directory(directory), placed.problem_paths(directory), noted)
@@ -118,7 +120,7 @@ def _seen(context: Context, directory: Path, names: Set[bytes] | None) -> _Seen 
 
 def _look_one(context: Context, directory: Path, found: Looked, names: Set[bytes] | None) -> None:
     placed, shape = context.catalog.placed, context.shape
-    seen = _seen(context, directory, names)
+    seen = _seen(context, directory, found, names)
     if seen is None:
         return
     entries, known, problems, noted = seen.entries, seen.known, seen.problems, seen.noted
@@ -172,12 +174,13 @@ def _missing(context: Context, left: Iterable[Outline], noted: dict[bytes, Noted
             yield gone
 
 
-def _entries(context: Context, directory: Path) -> list[tuple[bytes, Stat]] | None:
+def _entries(context: Context, directory: Path, found: Looked) -> list[tuple[bytes, Stat]] | None:
     """What is in a directory but for our own files; None when it cannot be listed."""
     try:
         entries = context.filesystem.list_directory(directory)
     except (FileNotFoundError, NotADirectoryError):
-        return None  # its parent's listing tells what became of it
+        found.above.append(directory[:-1])
+        return None
     except OSError as error:
         if directory:
             reason = f"cannot be read: {error.strerror}; what is below it is left alone"

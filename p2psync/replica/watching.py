@@ -245,7 +245,8 @@ class Watching:
         while pending:
             batch = [pending.popleft() for _ in range(min(_LOOK_DIRECTORIES, len(pending)))]
             found: Looked = await context.workers.run(self._look, batch, {} if everything else named)
-            pending += found.below if everything else [path for path in found.appeared if path not in named_here]
+            also = [path for path in (*found.appeared, *found.above) if path not in named_here]
+            pending += found.below if everything else also
             groups = grouped(
                 found.candidates, lambda each: each.stat.size,
                 most=_PREPARE_FILES, most_bytes=_PREPARE_BYTES,
@@ -349,5 +350,6 @@ class Watching:
                 async with self._looking:
                     committed = await context.workers.run(work)
                 if committed is None:
+                    context.rescan(set(context.dirty))
                     break
                 self._announce(committed)

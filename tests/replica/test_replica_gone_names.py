@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import trio.testing
 from p2psync.index.versions import Kind
 from p2psync.net.workers import InlineWorkers
 from p2psync.replica.watching import SETTLE_SECONDS
-from tests.support.devices import Device
+from p2psync.seams import SystemClock
+from p2psync.store.memory import MemoryStore
+from tests.support.devices import Device, converge
 from tests.support.power import still_watcher
 
 
@@ -42,3 +45,53 @@ async def test_a_directory_renamed_just_before_another_pause_ends_is_still_told_
         told = {row[:3]: row[3] for row in rows}
         assert (b"", b"deleted", Kind.DELETED) in told
         assert told[b"old", b"file", Kind.DELETED] == told[b"new", b"file", Kind.FILE], "in one entry"
+
+
+@pytest.mark.parametrize("edited", [True, False])
+async def test_what_went_with_a_directory_is_told_although_the_directory_stands_again(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, edited: bool
+) -> None:
+    """Something new in it came from another device while its deletion settled. No watcher tells of anything here."""
+    store = MemoryStore(clock=SystemClock())
+    a, b = Device(tmp_path / "a", 1, workers=InlineWorkers()), Device(tmp_path / "b", 2, workers=InlineWorkers())
+    a.found()
+    a.write("d/e/old", b"old")
+    async with a.running(store, watcher=still_watcher) as first:
+        await b.admitted_by(first)
+        async with b.running(store, watcher=still_watcher) as second:
+            await converge(first, second)
+    shutil.rmtree(b.root / "d")
+    a.write("d/new", b"new")
+    if edited:
+        a.write("d/e/old", b"edited elsewhere")
+    async with a.running(store, watcher=still_watcher) as first:
+        await first.in_sync()
+        async with b.running(store, watcher=still_watcher) as second:
+            with trio.fail_after(60):
+                await second.in_sync()
+                await trio.sleep(3 * SETTLE_SECONDS)
+                await first.in_sync()
+            assert a.tree() == b.tree()
+            assert set(a.tree()) == ({"d", "d/new", "d/e", "d/e/old"} if edited else {"d", "d/new"})
+
+
+async def test_a_change_below_a_directory_that_is_gone_comes_without_any_scan(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Where it would be placed nothing can be listed: what stands above tells that it is gone."""
+    store = MemoryStore(clock=SystemClock())
+    a, b = Device(tmp_path / "a", 1, workers=InlineWorkers()), Device(tmp_path / "b", 2, workers=InlineWorkers())
+    a.found()
+    a.write("d/e/file", b"old")
+    async with a.running(store, watcher=still_watcher) as first:
+        await b.admitted_by(first)
+        async with b.running(store, watcher=still_watcher) as second:
+            await converge(first, second)
+            shutil.rmtree(b.root / "d")
+            a.write("d/e/file", b"edited elsewhere")
+            with trio.fail_after(60):
+                await first.rescan()
+                await first.in_sync()
+                await second.in_sync()
+                await first.in_sync()
+            assert a.tree() == b.tree() and a.tree()["d/e/file"][1] == b"edited elsewhere"

@@ -292,6 +292,12 @@ def test_every_value_is_in_its_place_or_a_copy_or_was_taken_away_by_who_had_it(s
 
 @settings(max_examples=EXAMPLES // 2, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(rounds)
+@example(
+    [
+        ("meet", 3, "", ""), ("write", 0, "a", ""), ("write", 0, "d/e/a", ""), ("meet", 3, "", ""), ("write", 1, "d/a", ""),
+        ("delete", 0, "d", ""), ("move", 1, "a", "d/e/a"), ("meet", 3, "", ""),
+    ]
+)  # fmt: skip
 def test_who_was_away_while_everything_was_summed_up_loses_nothing_and_brings_nothing_back(story: list[Step]) -> None:
     """Properties 44 and 57: however late a device returns."""
     with tempfile.TemporaryDirectory() as directory:
