@@ -19,7 +19,7 @@ from p2psync.cli.running import run_once
 from p2psync.cli.screen import Screen, bytes_text, clean
 from p2psync.errors import UsageError
 from p2psync.node.control import Json
-from p2psync.replica.conflicts import Keep
+from p2psync.planner.conflicts import Keep
 
 
 class Switch(Enum):

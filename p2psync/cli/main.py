@@ -17,7 +17,6 @@ from typing import Annotated
 import trio
 import typer
 
-from p2psync.catalog.keystore import Keystore
 from p2psync.cli import conflicts
 from p2psync.cli import demo as demonstration
 from p2psync.cli import history as past
@@ -45,7 +44,7 @@ from p2psync.cli.options import (
     secret_variable,
     type_option,
 )
-from p2psync.cli.running import run_command, serve
+from p2psync.cli.running import run_command
 from p2psync.cli.screen import Screen, clean
 from p2psync.cli.scrubbing import scrub
 from p2psync.cli.shaping import add_shape_commands
@@ -55,10 +54,9 @@ from p2psync.errors import P2psyncError, UsageError
 from p2psync.node.control import Json
 from p2psync.node.failures import first_failure
 from p2psync.node.home import Home
-from p2psync.node.links import UNHEARD, LinkOptions
+from p2psync.node.link_options import UNHEARD, LinkOptions
 from p2psync.pairing.words import looks_like_code, parse_code
 from p2psync.replica.failures import only_failure
-from p2psync.seams import SystemRandomness
 
 app = typer.Typer(
     help="Keep folders in sync between your devices, end-to-end encrypted: directly, and through a relay that can read nothing.",
@@ -141,6 +139,8 @@ def serve_command(
     gui_address: GuiOption = "none", as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Run this device's folders in the foreground (what service units start)."""
+    from p2psync.cli.hosting import serve  # noqa: PLC0415 (see running.py)
+
     linking = link_options(links, listen, no_lan, announce, no_upnp)
     trio.run(serve, PeerOptions(choose_home(home), as_json, relay, links=linking), Screen(as_json=as_json))
 
@@ -247,12 +247,14 @@ device_app.command(name="address")(device_address)
 @app.command(name="device-id")
 def device_id(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Print this device's id."""
-    keys = Keystore(Home(choose_home(home)).keys).device(SystemRandomness())
+    from p2psync.cli.at_rest import own_device_id  # noqa: PLC0415 (see running.py)
+
+    own = own_device_id(choose_home(home))
     screen = Screen(as_json=as_json)
     if as_json:
-        screen.print_json({"device": keys.device_id})
+        screen.print_json({"device": own})
     else:
-        screen.line(keys.device_id)
+        screen.line(own)
 
 
 @app.command()

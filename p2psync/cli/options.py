@@ -16,7 +16,7 @@ import typer
 from p2psync.errors import UsageError
 from p2psync.net.addresses import parse_announced, parse_listen
 from p2psync.node.home import default_home
-from p2psync.node.links import SERVING, UNHEARD, LinkOptions
+from p2psync.node.link_options import SERVING, UNHEARD, LinkOptions
 from p2psync.planner.shaping import parse_type
 
 HomeOption = Annotated[

@@ -1,58 +1,42 @@
 """Runs a command: in a peer of its own under the home's lock, or through the control socket of the one that runs.
 
-Owns that decision, the signals that end a peer, and the supervision of a foreground peer. Commands themselves are
-`node.commands`'.
+Owns that decision. What runs a peer is `hosting.py`'s, and is loaded where a peer is to be run: a command that only asks
+the running one starts in a third of the time.
 """
 
 from __future__ import annotations
 
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
 
 from p2psync.cli.options import PeerOptions, choose_home
-from p2psync.cli.progress import follow
 from p2psync.cli.screen import Screen
-from p2psync.net.memory import give_back_now_and_then
-from p2psync.node.commands import perform
-from p2psync.node.control import Console, Json, NoPeer, request_peer, serve_control
+from p2psync.node.control import Console, Json, NoPeer, request_peer
 from p2psync.node.home import Home, HomeBusy
-from p2psync.node.pairings import resume_pairings
-from p2psync.node.peer import Peer, open_peer
-from p2psync.node.sharing import choose_relay, remember_relay
-from p2psync.node.surroundings import system_surroundings
 
 BUSY_RETRIES = 20
 BUSY_SECONDS = 0.25
 """A peer that just starts holds the lock before its socket answers, one that ends the other way round."""
-PASSING_SECONDS = 30.0
-"""How long a peer waits for a command that runs this device for itself; most take a second."""
-
-Work = Callable[[Peer], Awaitable[None]]
 
 
 async def run_command(options: PeerOptions, request: Json, screen: Screen, *, stay: bool) -> None:
     """Perform `request`; when no peer runs yet, in one of our own, that then goes on running if `stay`."""
-
-    async def work(peer: Peer) -> None:
-        await perform(peer, request | {"stay": stay}, screen)
+    if await ask_running(options, request, screen):
+        return
+    from p2psync.cli.hosting import perform_here  # noqa: PLC0415
 
     home = Home(options.home)
     for attempt in range(BUSY_RETRIES):
         try:
             with home.lock(str(request["command"]), stays=stay):
-                await run_peer(home, options, work, screen, stay=stay)
+                await perform_here(home, options, request, screen, stay=stay)
                 return
         except HomeBusy as busy:
-            try:
-                await request_peer(home.control_socket, request, screen)
+            if await ask_running(options, request, screen):
                 return
-            except NoPeer:
-                if attempt == BUSY_RETRIES - 1:
-                    raise busy from None
+            if attempt == BUSY_RETRIES - 1:
+                raise busy from None
         await trio.sleep(BUSY_SECONDS)
 
 
@@ -74,75 +58,3 @@ async def ask_running(options: PeerOptions, request: Json, console: Console) -> 
     except NoPeer:
         return False
     return True
-
-
-async def serve(options: PeerOptions, screen: Screen) -> None:
-    """Run the peer until it is told to stop. HomeBusy when one runs already, or a command does not end."""
-    home = Home(options.home)
-
-    async def greet(peer: Peer) -> None:
-        if options.relay is not None:
-            relay = await choose_relay(peer, options.relay)
-            if relay is not None:
-                await remember_relay(peer, relay)
-        folders = await peer.registered()
-        if options.json:
-            listening = [str(address) for address in peer.links.listening]
-            ids = [item.folder.hex() for item in folders]
-            await screen.say({"device": peer.device.device_id, "folders": ids, "listening": listening})
-        else:
-            count = f"{len(folders)} folder{'' if len(folders) == 1 else 's'}"
-            screen.line(f"device {peer.device.device_id[:7]} runs {count}; Ctrl-C ends it")
-
-    with await _lock_to_stay(home, screen):
-        await run_peer(home, options, greet, screen, stay=True)
-
-
-async def _lock_to_stay(home: Home, screen: Screen) -> ExitStack:
-    """The home's lock, once a command that runs this device for itself has ended."""
-    lock, end, told = ExitStack(), trio.current_time() + PASSING_SECONDS, False
-    while True:
-        try:
-            lock.enter_context(home.lock("serve", stays=True))
-            return lock
-        except HomeBusy as busy:
-            if busy.stays or trio.current_time() > end:
-                raise
-            if not told and not screen.as_json:
-                screen.line("waiting for another command of this device to end")
-            told = True
-        await trio.sleep(BUSY_SECONDS)
-
-
-async def run_peer(home: Home, options: PeerOptions, work: Work, screen: Screen, *, stay: bool) -> None:
-    """A peer with its control socket. Ends after `work`, or, if `stay`, on a signal or the command `stop`."""
-    async with open_peer(home, system_surroundings(), options.links) as peer, _until_signalled(peer) as nursery:
-
-        async def serve_request(request: Json, console: Console) -> None:
-            await perform(peer, request, console)
-
-        await nursery.start(serve_control, home.control_socket, serve_request)
-        nursery.start_soon(give_back_now_and_then)
-        await resume_pairings(peer)
-        if stay and not options.json:
-            nursery.start_soon(follow, peer, screen)
-        await work(peer)
-        if stay:
-            await peer.stopping()
-
-
-@asynccontextmanager
-async def _until_signalled(peer: Peer) -> AsyncIterator[trio.Nursery]:
-    """A nursery that ends, without an error, on Ctrl-C or SIGTERM."""
-    async with trio.open_nursery() as nursery:
-
-        async def listen(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                task_status.started()
-                async for _ in signals:
-                    peer.stop()
-                    nursery.cancel_scope.cancel()
-
-        await nursery.start(listen)
-        yield nursery
-        nursery.cancel_scope.cancel()

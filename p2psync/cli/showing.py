@@ -6,21 +6,17 @@ They ask the running peer; when none runs, status opens the device for a moment 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from p2psync.catalog.keystore import Keystore
 from p2psync.cli.options import PeerOptions
 from p2psync.cli.running import ask_running
 from p2psync.cli.screen import Screen, bytes_text, clean
 from p2psync.errors import UserError
 from p2psync.node.control import Json
 from p2psync.node.home import Home
-from p2psync.node.registry import DEVICE_NAME, RegisteredFolder, Registry
 from p2psync.planner.shaping import DEFAULT_TYPE
-from p2psync.seams import SystemRandomness
 
 
 class StatusScreen(Screen):
@@ -29,7 +25,9 @@ class StatusScreen(Screen):
     async def show(self, options: PeerOptions) -> None:
         if await ask_running(options, {"command": "status"}, self):
             return
-        await self.say(_stopped_status(options.home))
+        from p2psync.cli.at_rest import stopped_status  # noqa: PLC0415 (see running.py)
+
+        await self.say(stopped_status(options.home))
         if not self.as_json:
             self.line("no peer runs for this device; p2psync serve starts one")
 
@@ -168,35 +166,6 @@ def _silence(peer: Json) -> str:
         return ""
     heard = "never" if peer["heard"] is None else time.strftime("%Y-%m-%d", time.localtime(peer["heard"]))
     return f"; lapsed, last heard of: {heard}"
-
-
-def _stopped_status(directory: Path) -> Json:
-    """What the registry alone knows: no peer runs, so nothing is being synced."""
-    home = Home(directory)
-    registry = Registry(home.registry)
-    try:
-        folders = registry.folders()
-        name = registry.setting(DEVICE_NAME)
-    finally:
-        registry.close()
-    keys = Keystore(home.keys).device(SystemRandomness())
-    return {
-        "device": keys.device_id,
-        "name": name,
-        "running": False,
-        "folders": [_stopped_folder(folder) for folder in folders],
-        "relays": [],
-    }
-
-
-def _stopped_folder(folder: RegisteredFolder) -> Json:
-    return {
-        "id": folder.folder.hex(), "label": folder.label, "path": str(folder.path), "role": folder.role.name.lower(),
-        "state": "paused", "local_bytes": 0, "global_bytes": 0, "need_bytes": 0, "need_files": 0, "upload_bytes": 0,
-        "conflicts": 0, "error": "no peer runs for this device", "problems": [], "held": [], "peers": [], "stores": [],
-        "type": None, "differing": 0, "local_changes": 0, "kept": 0, "ignore_patterns": 0,
-        "xattrs": None,
-    }  # fmt: skip
 
 
 def show_paths(home: Home, screen: Screen) -> None:

@@ -20,7 +20,8 @@ from p2psync.node.choosing import chosen_folders, folder_of_path
 from p2psync.node.control import Console, Json
 from p2psync.node.peer import Peer
 from p2psync.node.registry import RegisteredFolder
-from p2psync.replica.conflicts import Keep, Merged, Side, Texts
+from p2psync.planner.conflicts import Keep
+from p2psync.replica.conflicts import Merged, Side, Texts
 from p2psync.replica.replica import Replica
 
 _SECONDS_MAX = 253402300799

@@ -18,7 +18,7 @@ from p2psync.net.lan import OpenLan
 from p2psync.net.network import bound_port, listen_on_one_port
 from p2psync.node.failures import first_failure
 from p2psync.node.lan_search import searching
-from p2psync.node.links import LinkOptions
+from p2psync.node.link_options import LinkOptions
 from p2psync.node.relays import Backoff
 from p2psync.node.surroundings import Surroundings
 from p2psync.pairing.calls import Question, Reply, mailbox_id, read_call

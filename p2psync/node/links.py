@@ -7,16 +7,13 @@ keeper for each device. Which folders a session serves is the folders' matter; r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import trio
 
 from p2psync.errors import P2psyncError, UserError
 from p2psync.ids import IdentityKey
 from p2psync.net.addresses import (
-    DEFAULT_PEER_PORT,
     Address,
-    Announced,
     bound_address,
     on_link,
     remote_host,
@@ -26,37 +23,18 @@ from p2psync.net.counting import CountedStream
 from p2psync.net.network import bound_port, listen_on_one_port
 from p2psync.node.devices import DIRECT, LAN, DeviceKeeper
 from p2psync.node.failures import first_failure
+from p2psync.node.link_options import LinkOptions
 from p2psync.node.punching import Puncher
 from p2psync.node.splicing import DIRECT_FIRST_SECONDS, MeetingPoint, SpliceKeeper
 from p2psync.node.surroundings import Surroundings
 from p2psync.node.whereabouts import Whereabouts
-from p2psync.replica.context import ALL_LINKS, Signal
+from p2psync.replica.context import Signal
 from p2psync.session.peer_link import PeerLink, accept_peer_link
 from p2psync.session.peer_sessions import PeerSessions
 from p2psync.vault.device_keys import DeviceKeys
 
 GREETING_MAX = 64
 """Connections that have not said yet who they are; more are closed unheard."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkOptions:
-    """`links`: the kinds used. `listen`: (host or "", port), None for nowhere. `yielding`: another port will do when
-    that one is taken. `lan`: whether to call and listen on the LAN. `announced`: where else others can dial, by the
-    user's word. `map_port`: whether to ask the router for a port."""
-
-    links: frozenset[str] = field(default=ALL_LINKS)
-    listen: tuple[str, int] | None = None
-    yielding: bool = False
-    lan: bool = False
-    announced: tuple[Announced, ...] = ()
-    map_port: bool = False
-
-
-UNHEARD = LinkOptions()
-"""Dials others, and is dialled by nobody: enough for a command that ends soon."""
-SERVING = LinkOptions(listen=("", DEFAULT_PEER_PORT), yielding=True, lan=True, map_port=True)
-"""What a peer in the foreground does unless told otherwise."""
 
 
 class DeviceLinks:

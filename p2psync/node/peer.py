@@ -21,7 +21,8 @@ from p2psync.net.urls import RelayUrl
 from p2psync.node.failures import first_failure
 from p2psync.node.home import Home
 from p2psync.node.lan_mailbox import LanCodes
-from p2psync.node.links import UNHEARD, DeviceLinks, LinkOptions
+from p2psync.node.link_options import UNHEARD, LinkOptions
+from p2psync.node.links import DeviceLinks
 from p2psync.node.neighbours import Neighbours
 from p2psync.node.port_mapping import PortMapping
 from p2psync.node.registry import DEVICE_NAME, RegisteredFolder, Registry

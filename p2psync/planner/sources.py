@@ -15,6 +15,8 @@ from itertools import islice
 from p2psync.ids import ChunkId
 from p2psync.limits import KIB, MIB
 
+ALL_LINKS = frozenset({"direct", "splice", "store"})
+"""The kinds of link by which a source is reached."""
 REQUEST_MAX = 4 * MIB
 """Plain bytes of one request; what one answer may have (`wire/peer_bodies`)."""
 REQUEST_CHUNKS_MAX = 1024

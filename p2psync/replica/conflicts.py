@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 import trio
 
@@ -22,6 +21,7 @@ from p2psync.index.paths import Path, show
 from p2psync.index.text_merging import comparable, is_text
 from p2psync.index.versions import NO_CONTENT, Dot, Kind, Origin, Version
 from p2psync.limits import NAME_MAX
+from p2psync.planner.conflicts import Keep
 from p2psync.replica import bases
 from p2psync.replica.context import Context
 from p2psync.replica.merging import RECORD_ROOM, TEXT_MERGE, add_merged, base_of, may_settle, may_write, vectors_of
@@ -32,13 +32,6 @@ _APPLY_SECONDS = 30.0
 """How long a resolution waits for the disk to show it; what lacks content comes by itself later."""
 _LOOK_SECONDS = 10.0
 """How long it waits for the scanner to have looked at what the disk shows."""
-
-
-class Keep(Enum):
-    MINE = "mine"
-    """What this device wrote; where it wrote none or several of the sides, what has the name."""
-    THEIRS = "theirs"
-    BOTH = "both"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from p2psync.ids import FeedId, FolderId, IdentityKey
 from p2psync.index.membership import Membership, Role
 from p2psync.index.paths import Path, show
 from p2psync.limits import KIB
+from p2psync.planner.sources import ALL_LINKS
 from p2psync.replica.filesystem import Filesystem
 from p2psync.replica.shape import Shape
 from p2psync.seams import Clock, Randomness, Workers
@@ -29,8 +30,6 @@ from p2psync.vault.secrets import FolderSecrets
 
 _SMALL = 64 * KIB
 """Pieces below this on average are small: what is done for each outweighs hashing and sealing it."""
-
-ALL_LINKS = frozenset({"direct", "splice", "store"})
 
 
 def pack_subject(pack: int) -> str:

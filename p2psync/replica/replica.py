@@ -23,11 +23,12 @@ from p2psync.index.body import FeedHead
 from p2psync.index.membership import Member, Newcomer, Role, encode_add
 from p2psync.index.paths import Path, show
 from p2psync.index.versions import Dot
+from p2psync.planner.sources import ALL_LINKS
 from p2psync.replica.applying import Applying
 from p2psync.replica.attendance import Attending, silences
 from p2psync.replica.collecting import Collecting
 from p2psync.replica.conflicts import Conflicts
-from p2psync.replica.context import ALL_LINKS, Context, Signal
+from p2psync.replica.context import Context, Signal
 from p2psync.replica.exchange import StoreExchange
 from p2psync.replica.explaining import Explained, explain
 from p2psync.replica.failures import only_failure

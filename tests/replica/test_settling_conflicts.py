@@ -8,8 +8,9 @@ import pytest
 
 from p2psync.errors import UserError
 from p2psync.index.paths import show
+from p2psync.planner.conflicts import Keep
 from p2psync.replica.bases import content_of
-from p2psync.replica.conflicts import Keep, Merged
+from p2psync.replica.conflicts import Merged
 from p2psync.replica.replica import Replica
 from tests.support.devices import converge
 from tests.support.parting import Folder, contents

@@ -15,7 +15,7 @@ from p2psync.net.lan import OpenLan
 from p2psync.node.commands import perform
 from p2psync.node.control import Json
 from p2psync.node.home import Home
-from p2psync.node.links import LinkOptions
+from p2psync.node.link_options import LinkOptions
 from p2psync.node.pairings import resume_pairings
 from p2psync.node.peer import Peer, open_peer
 from p2psync.node.surroundings import Surroundings

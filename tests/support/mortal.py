@@ -20,10 +20,10 @@ from pathlib import Path
 
 import trio
 
+from p2psync.cli.hosting import serve
 from p2psync.cli.options import PeerOptions
-from p2psync.cli.running import serve
 from p2psync.cli.screen import Screen
-from p2psync.node.links import LinkOptions
+from p2psync.node.link_options import LinkOptions
 
 WAIT_SECONDS = 0.5
 

@@ -10,7 +10,8 @@ import trio
 from p2psync.errors import LinkLost, UserError
 from p2psync.node.commands import perform
 from p2psync.node.home import Home
-from p2psync.node.links import DeviceLinks, LinkOptions
+from p2psync.node.link_options import LinkOptions
+from p2psync.node.links import DeviceLinks
 from p2psync.node.peer import Peer, open_peer
 from p2psync.node.surroundings import Surroundings
 from p2psync.session.peer_link import open_peer_link

@@ -15,7 +15,7 @@ from p2psync.errors import LinkLost, UsageError
 from p2psync.net.addresses import Address, Announced
 from p2psync.net.upnp import Mapping
 from p2psync.node.home import Home
-from p2psync.node.links import LinkOptions
+from p2psync.node.link_options import LinkOptions
 from p2psync.node.pairings import resume_pairings
 from p2psync.node.peer import Peer, open_peer
 from p2psync.node.port_mapping import RENEW_SECONDS, RETRY_SECONDS

@@ -15,7 +15,7 @@ import trio
 from p2psync.errors import LinkLost
 from p2psync.net.network import place
 from p2psync.node.home import Home
-from p2psync.node.links import LinkOptions
+from p2psync.node.link_options import LinkOptions
 from p2psync.node.pairings import resume_pairings
 from p2psync.node.peer import Peer, open_peer
 from p2psync.session.peer_link import PeerLink
