@@ -1,16 +1,19 @@
-"""A process that works on a disk store and kills itself before its n-th step on the disk.
+"""Processes that work on a disk store and kill themselves before their n-th step on the disk.
 
-Run as `python -m tests.support.dying_store DIRECTORY N`. Every finished operation is acknowledged with one byte on
-standard output. `OPERATIONS` is the script; `held_after` tells what must be held after the first k of them.
+`DyingStores` runs them: each is a fork of one process that has loaded everything. Every finished operation is acknowledged
+with one byte. `OPERATIONS` is the script; `held_after` tells what must be held after the first k of them.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import trio
@@ -91,5 +94,47 @@ async def main(directory: Path, steps: int) -> None:
         await _work(store, clock)
 
 
+class DyingStores:
+    """`with DyingStores() as stores: stores.run(directory, steps)`."""
+
+    def __enter__(self) -> DyingStores:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.dying_store"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate(timeout=60)
+
+    def run(self, directory: Path, steps: int) -> tuple[bool, int]:
+        """(killed?, operations acknowledged)."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(json.dumps([str(directory), steps]), file=self._process.stdin, flush=True)
+        code, acknowledged = json.loads(self._process.stdout.readline())
+        assert code in (0, -signal.SIGKILL)
+        return code != 0, acknowledged
+
+
+def _serve() -> None:
+    for line in sys.stdin:
+        directory, steps = json.loads(line)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.dup2(writing, 1)
+            trio.run(main, Path(directory), steps)
+            os._exit(0)
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            acknowledged = len(pipe.read())
+        _, status = os.waitpid(child, 0)
+        print(json.dumps([os.waitstatus_to_exitcode(status), acknowledged]), flush=True)
+
+
 if __name__ == "__main__":
-    trio.run(main, Path(sys.argv[1]), int(sys.argv[2]))
+    _serve()

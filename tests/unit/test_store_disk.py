@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +18,7 @@ from p2psync.store.memory import MemoryStore
 from p2psync.store.packs import PackFiles
 from p2psync.store.retention import DELETE_GRACE_SECONDS
 from p2psync.store.rows import ObjectRows
-from tests.support.dying_store import FIRST, OPERATIONS, SECOND, held_after
+from tests.support.dying_store import FIRST, OPERATIONS, SECOND, DyingStores, held_after
 from tests.support.objects import BlindObject, blind, make_chain, make_feed_key, make_pack
 from tests.support.stores import STORE_FACTORIES, SettableClock
 
@@ -271,14 +268,6 @@ async def test_cancelled_puts_leave_whole_batches(tmp_path: Path) -> None:
             assert len(await store.heads()) == len(await store.list("e/"))
 
 
-def run_until_killed(directory: Path, steps: int) -> tuple[bool, int]:
-    """(killed?, operations acknowledged)."""
-    command = [sys.executable, "-m", "tests.support.dying_store", str(directory), str(steps)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60)
-    assert done.returncode in (0, -signal.SIGKILL)
-    return done.returncode != 0, len(done.stdout)
-
-
 async def check_old_or_new(directory: Path, acknowledged: int) -> None:
     bytes_of = dict([*FIRST, *SECOND])
     async with open_store(directory) as store:
@@ -297,7 +286,8 @@ async def check_old_or_new(directory: Path, acknowledged: int) -> None:
 
 @pytest.mark.parametrize("steps", [55, 85, 120])
 async def test_a_kill_leaves_the_old_or_the_new_state(tmp_path: Path, steps: int) -> None:
-    killed, acknowledged = run_until_killed(tmp_path / "store", steps)
+    with DyingStores() as stores:
+        killed, acknowledged = stores.run(tmp_path / "store", steps)
     assert killed
     await check_old_or_new(tmp_path / "store", acknowledged)
 
@@ -306,12 +296,13 @@ async def test_a_kill_leaves_the_old_or_the_new_state(tmp_path: Path, steps: int
 async def test_a_kill_before_any_step_leaves_the_old_or_the_new_state(tmp_path: Path) -> None:
     """Property 53, for every step on the disk that the operations take."""
     seen = set()
-    for steps in range(1000):
-        directory = tmp_path / str(steps)
-        killed, acknowledged = run_until_killed(directory, steps)
-        seen.add(acknowledged)
-        if not killed:
-            break
-        await check_old_or_new(directory, acknowledged)
-        shutil.rmtree(directory)
+    with DyingStores() as stores:
+        for steps in range(1000):
+            directory = tmp_path / str(steps)
+            killed, acknowledged = stores.run(directory, steps)
+            seen.add(acknowledged)
+            if not killed:
+                break
+            await check_old_or_new(directory, acknowledged)
+            shutil.rmtree(directory)
     assert seen == set(range(len(OPERATIONS) + 1))
