@@ -1,7 +1,7 @@
 """Runs a command: in a peer of its own under the home's lock, or through the control socket of the one that runs.
 
 Owns that decision. What runs a peer is `hosting.py`'s, and is loaded where a peer is to be run: a command that only asks
-the running one starts in a third of the time.
+the running one starts in under half of the time.
 """
 
 from __future__ import annotations
