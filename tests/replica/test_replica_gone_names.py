@@ -47,19 +47,25 @@ async def test_a_directory_renamed_just_before_another_pause_ends_is_still_told_
         assert told[b"old", b"file", Kind.DELETED] == told[b"new", b"file", Kind.FILE], "in one entry"
 
 
-@pytest.mark.parametrize("edited", [True, False])
-async def test_what_went_with_a_directory_is_told_although_the_directory_stands_again(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock, edited: bool
-) -> None:
-    """Something new in it came from another device while its deletion settled. No watcher tells of anything here."""
+async def two_that_agree(home: Path, name: str) -> tuple[MemoryStore, Device, Device]:
+    """Two devices that hold one file, at rest, and their store. No watcher tells of anything on them."""
     store = MemoryStore(clock=SystemClock())
-    a, b = Device(tmp_path / "a", 1, workers=InlineWorkers()), Device(tmp_path / "b", 2, workers=InlineWorkers())
+    a, b = Device(home / "a", 1, workers=InlineWorkers()), Device(home / "b", 2, workers=InlineWorkers())
     a.found()
-    a.write("d/e/old", b"old")
+    a.write(name, b"old")
     async with a.running(store, watcher=still_watcher) as first:
         await b.admitted_by(first)
         async with b.running(store, watcher=still_watcher) as second:
             await converge(first, second)
+    return store, a, b
+
+
+@pytest.mark.parametrize("edited", [True, False])
+async def test_what_went_with_a_directory_is_told_although_the_directory_stands_again(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, edited: bool
+) -> None:
+    """Something new in it came from another device while its deletion settled."""
+    store, a, b = await two_that_agree(tmp_path, "d/e/old")
     shutil.rmtree(b.root / "d")
     a.write("d/new", b"new")
     if edited:
@@ -69,7 +75,6 @@ async def test_what_went_with_a_directory_is_told_although_the_directory_stands_
         async with b.running(store, watcher=still_watcher) as second:
             with trio.fail_after(60):
                 await second.in_sync()
-                await trio.sleep(3 * SETTLE_SECONDS)
                 await first.in_sync()
             assert a.tree() == b.tree()
             assert set(a.tree()) == ({"d", "d/new", "d/e", "d/e/old"} if edited else {"d", "d/new"})
@@ -79,19 +84,14 @@ async def test_a_change_below_a_directory_that_is_gone_comes_without_any_scan(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """Where it would be placed nothing can be listed: what stands above tells that it is gone."""
-    store = MemoryStore(clock=SystemClock())
-    a, b = Device(tmp_path / "a", 1, workers=InlineWorkers()), Device(tmp_path / "b", 2, workers=InlineWorkers())
-    a.found()
-    a.write("d/e/file", b"old")
-    async with a.running(store, watcher=still_watcher) as first:
-        await b.admitted_by(first)
-        async with b.running(store, watcher=still_watcher) as second:
-            await converge(first, second)
-            shutil.rmtree(b.root / "d")
-            a.write("d/e/file", b"edited elsewhere")
-            with trio.fail_after(60):
-                await first.rescan()
-                await first.in_sync()
-                await second.in_sync()
-                await first.in_sync()
-            assert a.tree() == b.tree() and a.tree()["d/e/file"][1] == b"edited elsewhere"
+    store, a, b = await two_that_agree(tmp_path, "d/e/file")
+    async with a.running(store, watcher=still_watcher) as first, b.running(store, watcher=still_watcher) as second:
+        await second.in_sync()
+        shutil.rmtree(b.root / "d")
+        a.write("d/e/file", b"edited elsewhere")
+        with trio.fail_after(60):
+            await first.rescan()
+            await first.in_sync()
+            await second.in_sync()
+            await first.in_sync()
+        assert a.tree() == b.tree() and a.tree()["d/e/file"][1] == b"edited elsewhere"
