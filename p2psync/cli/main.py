@@ -24,6 +24,7 @@ from p2psync.cli.device_address import device_address
 from p2psync.cli.doctor import doctor
 from p2psync.cli.explaining import explain
 from p2psync.cli.options import (
+    LINK_KINDS,
     AnnounceOption,
     GuiOption,
     HomeOption,
@@ -82,7 +83,7 @@ _STORE = Annotated[
 ]
 _LABEL = Annotated[str | None, typer.Option("--label", envvar="P2PSYNC_LABEL", help="Name of the folder.")]
 _NO_CODE = Annotated[bool, typer.Option("--no-code", envvar="P2PSYNC_NO_CODE", help="Make no pairing code.")]
-_ALL_LINKS = "direct,splice,store"
+_ALL_LINKS = ",".join(LINK_KINDS)
 
 
 @app.command()

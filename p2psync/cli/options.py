@@ -18,6 +18,7 @@ from p2psync.net.addresses import parse_announced, parse_listen
 from p2psync.node.home import default_home
 from p2psync.node.link_options import SERVING, UNHEARD, LinkOptions
 from p2psync.planner.shaping import parse_type
+from p2psync.planner.sources import ALL_LINKS
 
 HomeOption = Annotated[
     Path | None,
@@ -74,7 +75,7 @@ QrOption = Annotated[
     bool, typer.Option("--qr", envvar="P2PSYNC_QR", help="Show the code as QR even if not on a terminal.")
 ]
 
-LINK_KINDS = ("direct", "splice", "store")
+LINK_KINDS = tuple(sorted(ALL_LINKS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,7 +232,7 @@ class Assembler:
                 if create:
                     raise
             except FileExistsError:
-                continue
+                pass  # another worker was here first
         raise StorageError(f"the temporary file of {show(path)} comes and goes; is another program cleaning up there?")
 
     def seal(self, assembly: Assembly, plain: Plaintext | None = None) -> bool:

@@ -245,8 +245,12 @@ class Watching:
         while pending:
             batch = [pending.popleft() for _ in range(min(_LOOK_DIRECTORIES, len(pending)))]
             found: Looked = await context.workers.run(self._look, batch, {} if everything else named)
-            also = [path for path in (*found.appeared, *found.above) if path not in named_here]
-            pending += found.below if everything else also
+            if everything:
+                pending += found.below
+            else:
+                above = set(found.above) - named_here  # once, however many that are gone were in it
+                pending += (path for path in (*found.appeared, *sorted(above)) if path not in named_here)
+                named_here |= above
             groups = grouped(
                 found.candidates, lambda each: each.stat.size,
                 most=_PREPARE_FILES, most_bytes=_PREPARE_BYTES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import trio.testing
 
 from p2psync.index.versions import Kind
 from p2psync.net.workers import InlineWorkers
+from p2psync.replica import watching
+from p2psync.replica.context import Context
+from p2psync.replica.scanner import Looked, Named, look
 from p2psync.replica.watching import SETTLE_SECONDS
 from p2psync.seams import SystemClock
 from p2psync.store.memory import MemoryStore
@@ -95,3 +99,26 @@ async def test_a_change_below_a_directory_that_is_gone_comes_without_any_scan(
             await second.in_sync()
             await first.in_sync()
         assert a.tree() == b.tree() and a.tree()["d/e/file"][1] == b"edited elsewhere"
+
+
+async def test_what_stands_above_many_that_are_gone_is_looked_at_once(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Device(tmp_path, 1, workers=InlineWorkers())
+    device.found()
+    for number in range(200):
+        device.write(f"d/{number}/file", b"")
+    async with device.running(None, watcher=still_watcher) as replica:
+        await replica.rescan()
+        shutil.rmtree(device.root / "d")
+        looked: list[tuple[bytes, ...]] = []
+
+        def counted(context: Context, directories: Sequence[tuple[bytes, ...]], named: Named) -> Looked:
+            looked.extend(directories)
+            return look(context, directories, named)
+
+        monkeypatch.setattr(watching, "look", counted)
+        replica._context.rescan({(b"d", b"%d" % number) for number in range(200)})
+        await trio.sleep(SETTLE_SECONDS * 3)
+        assert looked.count(()) == looked.count((b"d",)) == 1
+        assert not replica._context.catalog.placed.below((b"d",))
